@@ -1,0 +1,128 @@
+"""authsec: short-lived, scoped delegation tokens for AI agents, in place of static API keys.
+
+The names are loaded when they are first used: importing this package loads no framework, no HTTP and no cryptography.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from authsec_core._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from authsec_core.auth import DelegationAuth
+    from authsec_core.cache import TokenCache
+    from authsec_core.client import AsyncAuthSecClient, AuthSecClient
+    from authsec_core.config import AuthSecConfig
+    from authsec_core.endpoints import EndpointPolicy
+    from authsec_core.errors import (
+        AuthorityUnreachableError,
+        AuthSecError,
+        BadReplyError,
+        BadSignatureError,
+        ConfigurationError,
+        DelegationRefusedError,
+        DownstreamDeniedError,
+        DownstreamError,
+        DownstreamUnavailableError,
+        EndpointRefusedError,
+        ExpiredTokenError,
+        InsecureTransportError,
+        MalformedTokenError,
+        NotYetValidError,
+        ProofUnavailableError,
+        RevokedTokenError,
+        ScopeNotGrantedError,
+        ScopeRefusedError,
+        TokenRejectedError,
+        TokenUnavailableError,
+        VerificationUnavailableError,
+        WrongAudienceError,
+        WrongIssuerError,
+    )
+    from authsec_core.fetch import FetchResult
+    from authsec_core.mock import MockAuthority
+    from authsec_core.source import AsyncTokenSource, TokenRequest, TokenSource
+    from authsec_core.token import DelegationToken
+    from authsec_core.verify import TokenVerifier, VerifiedToken
+
+__all__ = [
+    "AsyncAuthSecClient",
+    "AsyncTokenSource",
+    "AuthSecClient",
+    "AuthSecConfig",
+    "AuthSecError",
+    "AuthorityUnreachableError",
+    "BadReplyError",
+    "BadSignatureError",
+    "ConfigurationError",
+    "DelegationAuth",
+    "DelegationRefusedError",
+    "DelegationToken",
+    "DownstreamDeniedError",
+    "DownstreamError",
+    "DownstreamUnavailableError",
+    "EndpointPolicy",
+    "EndpointRefusedError",
+    "ExpiredTokenError",
+    "FetchResult",
+    "InsecureTransportError",
+    "MalformedTokenError",
+    "MockAuthority",
+    "NotYetValidError",
+    "ProofUnavailableError",
+    "RevokedTokenError",
+    "ScopeNotGrantedError",
+    "ScopeRefusedError",
+    "TokenCache",
+    "TokenRejectedError",
+    "TokenRequest",
+    "TokenSource",
+    "TokenUnavailableError",
+    "TokenVerifier",
+    "VerificationUnavailableError",
+    "VerifiedToken",
+    "WrongAudienceError",
+    "WrongIssuerError",
+]
+
+_HOMES = {
+    "auth": ("DelegationAuth",),
+    "cache": ("TokenCache",),
+    "client": (
+        "AsyncAuthSecClient",
+        "AuthSecClient",
+    ),
+    "config": ("AuthSecConfig",),
+    "endpoints": ("EndpointPolicy",),
+    "fetch": ("FetchResult",),
+    "mock": ("MockAuthority",),
+    "source": (
+        "AsyncTokenSource",
+        "TokenRequest",
+        "TokenSource",
+    ),
+    "token": ("DelegationToken",),
+    "verify": (
+        "TokenVerifier",
+        "VerifiedToken",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+logging.getLogger("authsec").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,197 @@
+"""How a verifier waits: the steps that its generators ask for, and the two drivers that do them.
+
+A generator says what it needs (`Get` some bytes, `Wait` for whoever is getting them) and a driver, blocking or async,
+brings it. All decisions are in the generators, so that both worlds make the same ones; all HTTP is in `_http`, which is
+loaded with the first request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from authsec_core._clock import Clock
+from authsec_core._flight import Flight
+from authsec_core._version import __version__
+from authsec_core.errors import ConfigurationError, VerificationUnavailableError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from authsec_core._http import Call, ClientOptions, Failure, Reply
+
+__all__ = ["Fetcher", "Get", "Steps", "Wait"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Get:
+    """Bring the body of `url`; the answer is `bytes`, or the step raises VerificationUnavailableError.
+
+    Attributes:
+        what: What it is, for messages.
+        accept: The media type to ask for.
+        limit: The most bytes that are read.
+    """
+
+    url: str
+    what: str
+    accept: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Wait until the flight has landed; the answer is whether that was possible at all.
+
+    It is not where an event loop's own thread would block on a task of that loop.
+
+    Attributes:
+        patience: Seconds after which the leader counts as lost.
+    """
+
+    flight: Flight
+    patience: float
+
+
+Steps: TypeAlias = Generator[Get | Wait, Any, T]
+_Brought: TypeAlias = bytes | VerificationUnavailableError
+
+
+class Fetcher:
+    """Runs steps. Thread-safe, loop-safe, safe after fork, and with nothing to close: no connection outlives its GET.
+
+    Args:
+        timeout: Seconds for one GET in all.
+        ca_file: A PEM file of the authorities to trust instead of the usual ones.
+        transport: Used instead of the network, and never closed.
+
+    Raises:
+        ConfigurationError: `ca_file` cannot be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        timeout: float,
+        ca_file: str | None,
+        transport: httpx.BaseTransport | None,
+        async_transport: httpx.AsyncBaseTransport | None,
+    ) -> None:
+        self._clock = clock
+        self._timeout = timeout
+        self._transport = transport
+        self._async_transport = async_transport
+        self._tls: ssl.SSLContext | None = None
+        if ca_file is not None:
+            try:
+                self._tls = ssl.create_default_context(cafile=ca_file)
+            except OSError as exc:
+                raise ConfigurationError("the verifier's ca_file is not a readable PEM file: mend the path") from exc
+
+    def run(self, steps: Steps[T]) -> T:
+        """Do the steps on this thread and return what they come to."""
+        try:
+            step = next(steps)
+            while True:
+                step = _resume(steps, self._get(step) if isinstance(step, Get) else _wait(step))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            steps.close()  # an interrupt must not leave the others waiting for us
+
+    async def arun(self, steps: Steps[T]) -> T:
+        """Do the steps without blocking the loop and return what they come to."""
+        try:
+            step = next(steps)
+            while True:
+                step = _resume(steps, await (self._aget(step) if isinstance(step, Get) else _await(step)))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            steps.close()  # nor must a cancellation
+
+    def _get(self, get: Get) -> _Brought:
+        import httpx
+
+        from authsec_core._http import send
+
+        client = httpx.Client(transport=self._transport, **self._options())
+        try:
+            return _body(get, send(client, self._call(get), self._clock))
+        finally:
+            if self._transport is None:
+                client.close()
+
+    async def _aget(self, get: Get) -> _Brought:
+        import httpx
+
+        from authsec_core._http import send_async
+
+        client = httpx.AsyncClient(transport=self._async_transport, **self._options())
+        try:
+            return _body(get, await send_async(client, self._call(get), self._clock))
+        finally:
+            if self._async_transport is None:
+                await client.aclose()
+
+    def _options(self) -> ClientOptions:
+        import httpx
+
+        from authsec_core._http import client_options
+
+        options = client_options(
+            user_agent=f"authsec-core/{__version__}",
+            timeout=self._timeout,
+            connect_timeout=self._timeout,
+            ca_file=None,
+            trust_env=False,
+        )
+        if self._tls is None:  # kept, because reading the usual authorities takes tens of milliseconds
+            self._tls = httpx.create_ssl_context(trust_env=False)
+        return {**options, "verify": self._tls}
+
+    def _call(self, get: Get) -> Call:
+        from authsec_core._http import Call
+
+        # `identity`, so that the limit counts what is kept; `no-cache`, so that no cache between us makes a list old.
+        headers = {"Accept": get.accept, "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
+        return Call(url=get.url, headers=headers, deadline=self._clock.steady() + self._timeout, limit=get.limit)
+
+
+def _resume(steps: Steps[Any], answer: object) -> Get | Wait:
+    return steps.throw(answer) if isinstance(answer, VerificationUnavailableError) else steps.send(answer)
+
+
+def _body(get: Get, reply: Reply | Failure) -> _Brought:
+    from authsec_core._http import Reply
+
+    if isinstance(reply, Reply) and reply.status == 200:
+        return reply.body
+    why = f"status {reply.status}" if isinstance(reply, Reply) else reply.kind
+    error = VerificationUnavailableError(f"{get.what} cannot be fetched ({why})")
+    error.__cause__ = None if isinstance(reply, Reply) else reply.cause
+    return error
+
+
+def _wait(wait: Wait) -> bool:
+    if wait.flight.leader == threading.get_ident():  # a task of this thread's loop, which we would keep from going on
+        return False
+    wait.flight.wait(wait.patience)
+    return True
+
+
+async def _await(wait: Wait) -> bool:
+    try:
+        await asyncio.wait_for(wait.flight.wait_async(), wait.patience)
+    except asyncio.TimeoutError:
+        return True  # who asked for the wait finds the flight still there, and knows by its age that it is lost
+    return True

@@ -1,0 +1,49 @@
+"""One token request in the air, which threads and event loops can wait for side by side.
+
+It is a `concurrent.futures.Future`, put into RUNNING at once: a waiter that is cancelled then cannot cancel the others.
+What a leader could not finish is `ABANDONED`, and a waiter takes over; a leader that takes too long is `LOST`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError  # before 3.11 it is not the builtin
+from typing import Final, Literal, TypeAlias
+
+from authsec_core._freshness import Lease
+from authsec_core.errors import AuthSecError
+
+
+__all__ = ["ABANDONED", "LOST", "Flight", "Landing"]
+
+ABANDONED: Final = "abandoned"
+LOST: Final = "lost"
+Landing: TypeAlias = "Lease | AuthSecError | Literal['abandoned', 'lost']"
+
+
+class Flight:
+    """A slot that is filled exactly once. Thread-safe and loop-safe; no lock of ours is held while it is awaited."""
+
+    __slots__ = ("_future", "leader")
+
+    def __init__(self) -> None:
+        self._future: Future[Landing] = Future()
+        self._future.set_running_or_notify_cancel()
+        self.leader = threading.get_ident()
+
+    def land(self, landing: Landing) -> None:
+        """Wake everyone who waits."""
+        self._future.set_result(landing)
+
+    def wait(self, timeout: float) -> Landing:
+        """Block for at most `timeout` seconds: two loops that wait for each other's leaders must not wait for ever."""
+        try:
+            return self._future.result(timeout)
+        except FutureTimeoutError:
+            return LOST
+
+    async def wait_async(self) -> Landing:
+        """Suspend this task until the leader has landed, on whichever thread or loop that is."""
+        return await asyncio.wrap_future(self._future)

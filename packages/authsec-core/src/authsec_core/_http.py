@@ -1,0 +1,170 @@
+"""How bytes travel: httpx clients that keep nothing and trust nothing by default, and one bounded exchange of messages.
+
+It decides no policy: what may be asked, of whom and how often is said by its callers. No redirects, no `.netrc`, no
+cookies, no proxies unless asked for, TLS always verified.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
+from typing import Literal, TypedDict
+
+import httpx
+
+from authsec_core._clock import Clock
+
+__all__ = ["Call", "ClientOptions", "Failure", "Reply", "client_options", "send", "send_async"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One GET.
+
+    Attributes:
+        headers: Sent as they are; they may hold a proof and are never printed.
+        deadline: The steady clock's reading after which no more is waited for.
+        limit: The most bytes of body that are read.
+    """
+
+    url: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    deadline: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back, whole. The body may hold a token and is never printed."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What went wrong on the way. `cause` has been stripped of frames, whose locals could hold a credential."""
+
+    kind: Literal["connect", "tls", "timeout", "cut", "too_large"]
+    cause: BaseException | None = None
+
+
+class ClientOptions(TypedDict):
+    """What `httpx.Client` and `httpx.AsyncClient` are both built with."""
+
+    verify: ssl.SSLContext
+    trust_env: bool
+    follow_redirects: bool
+    timeout: httpx.Timeout
+    cookies: CookieJar
+    headers: dict[str, str]
+
+
+def client_options(
+    *, user_agent: str, timeout: float, connect_timeout: float, ca_file: Path | None, trust_env: bool
+) -> ClientOptions:
+    """Return the options of a client that may carry credentials.
+
+    Raises:
+        OSError: `ca_file` cannot be read (ssl.SSLError where it is not PEM).
+    """
+    return ClientOptions(
+        verify=ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=trust_env),
+        trust_env=trust_env,
+        follow_redirects=False,
+        timeout=httpx.Timeout(timeout, connect=min(connect_timeout, timeout)),
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        headers={"User-Agent": user_agent, "Accept": "application/json"},
+    )
+
+
+def send(client: httpx.Client, call: Call, clock: Clock, *, auth: httpx.Auth | None = None) -> Reply | Failure:
+    """Do one GET within its deadline and its size. Never raises for what the network does."""
+    try:
+        with client.stream("GET", call.url, **_options(call, client.timeout, clock, auth)) as response:
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if stopped := _stop(call, len(body), clock):
+                    return stopped
+            return _reply(response, bytes(body))
+    except (httpx.TransportError, httpx.DecodingError) as exc:
+        return _failure(exc)
+
+
+async def send_async(
+    client: httpx.AsyncClient, call: Call, clock: Clock, *, auth: httpx.Auth | None = None
+) -> Reply | Failure:
+    """Do what `send` does, without blocking the loop; the deadline holds even against a server that trickles headers."""
+    import anyio  # httpx's own; loaded with its first asynchronous request
+
+    with anyio.move_on_after(max(0.0, call.deadline - clock.steady())):
+        try:
+            async with client.stream("GET", call.url, **_options(call, client.timeout, clock, auth)) as response:
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if stopped := _stop(call, len(body), clock):
+                        return stopped
+                return _reply(response, bytes(body))
+        except (httpx.TransportError, httpx.DecodingError) as exc:
+            return _failure(exc)
+    return Failure(kind="timeout")
+
+
+class _StreamOptions(TypedDict, total=False):
+    params: Mapping[str, str]
+    headers: Mapping[str, str]
+    timeout: httpx.Timeout
+    auth: httpx.Auth
+
+
+def _options(call: Call, usual: httpx.Timeout, clock: Clock, auth: httpx.Auth | None) -> _StreamOptions:
+    left = max(0.001, call.deadline - clock.steady())
+    timeout = httpx.Timeout(min(left, usual.read or left), connect=min(left, usual.connect or left))
+    options = _StreamOptions(headers=call.headers, timeout=timeout)
+    if call.params:  # httpx drops the URL's own query where params are given, empty ones included
+        options["params"] = call.params
+    if auth is not None:
+        options["auth"] = auth
+    return options
+
+
+def _stop(call: Call, size: int, clock: Clock) -> Failure | None:
+    if size > call.limit:
+        return Failure(kind="too_large")
+    if clock.steady() > call.deadline:
+        return Failure(kind="timeout")
+    return None
+
+
+def _reply(response: httpx.Response, body: bytes) -> Reply:
+    return Reply(status=response.status_code, headers=response.headers, body=body)
+
+
+def _failure(exc: httpx.TransportError | httpx.DecodingError) -> Failure:
+    chain = [exc, *_causes(exc)]
+    kind: Literal["connect", "tls", "timeout", "cut"] = "cut"
+    if any(isinstance(error, ssl.SSLError) for error in chain):
+        kind = "tls"
+    elif isinstance(exc, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)):
+        kind = "connect"
+    elif isinstance(exc, httpx.TimeoutException):
+        kind = "timeout"
+    for error in chain:
+        error.__traceback__ = None
+    return Failure(kind=kind, cause=exc)
+
+
+def _causes(exc: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    following = exc.__cause__ or exc.__context__
+    while following is not None and following not in found:
+        found.append(following)
+        following = following.__cause__ or following.__context__
+    return found

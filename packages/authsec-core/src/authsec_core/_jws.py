@@ -1,0 +1,244 @@
+"""Is this text one compact JWS of the narrow kind that we accept, and did this key sign it?
+
+Strict where the RFCs leave room, because each leniency has been somebody's way in: one spelling of base64url, no
+duplicate members at any depth, no header that points at a key. It reads no claim and knows no key: RFC 7515 (JWS),
+RFC 8725 (JWT best current practice), RFC 7493 (I-JSON).
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from authsec_core.errors import BadSignatureError, MalformedTokenError
+
+__all__ = ["Header", "Jws", "check_signature", "decode_base64url", "parse_json", "parse_jws"]
+
+_LONGEST_HEADER = 4096  # characters, encoded
+_LONGEST_KEY_ID = 256  # characters
+_MOST_NESTED = 32  # levels of objects and arrays
+
+# RFC 7515 sections 4.1.2-4.1.6 and 4.1.11, RFC 7797: they name a key of the sender's choice, or change what is signed.
+_FORBIDDEN: Final = frozenset({"crit", "b64", "jku", "x5u", "jwk", "x5c"})
+
+# The URL-safe alphabet in terms of the standard one, and NUL, which is in neither, for everything else.
+_TO_STANDARD: Final = bytes(
+    ord({"-": "+", "_": "/"}.get(chr(code), chr(code) if chr(code).isalnum() and code < 128 else "\0"))
+    for code in range(256)
+)
+
+_PKCS1 = PKCS1v15()
+_SHA256 = SHA256()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a header says, apart from `alg`, which is always RS256.
+
+    Attributes:
+        typ: The kind of token, exactly as spelled; None where it is missing.
+    """
+
+    kid: str
+    typ: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jws:
+    """A JWS whose form is good and whose signature nobody has checked."""
+
+    header: Header
+    signed: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    _payload: bytes = field(repr=False)
+
+    def claims(self) -> Mapping[str, Any]:
+        """Return the payload as a read-only JSON object.
+
+        Raises:
+            MalformedTokenError: It is none.
+        """
+        claims = _read(self._payload)
+        if not isinstance(claims, Mapping):
+            raise MalformedTokenError("the token's payload is not a JSON object of the strict kind")
+        return claims
+
+
+def parse_jws(text: str, *, limit: int) -> Jws:
+    """Take a compact JWS apart without trusting any of it.
+
+    Args:
+        text: The compact serialisation, without anything around it.
+        limit: The most characters that are looked at.
+
+    Raises:
+        MalformedTokenError: It is not an RS256 JWS with a key id and without anything that we do not support.
+    """
+    if len(text) > limit:
+        raise MalformedTokenError("the token is too long")
+    if not text.isascii():
+        raise MalformedTokenError("the token has characters that a JWT does not have")
+    raw = text.encode("ascii")
+    segments = raw.split(b".")
+    if len(segments) != 3:
+        raise MalformedTokenError("the token is not a JWT of three parts")
+    encoded_header, payload, encoded_signature = segments
+    header = _parse_header(encoded_header)
+    signature = _decoded(encoded_signature)
+    if not signature:
+        raise MalformedTokenError("the token's signature is missing or not base64url")
+    return Jws(header=header, signed=raw[: -len(encoded_signature) - 1], signature=signature, _payload=payload)
+
+
+def check_signature(jws: Jws, key: RSAPublicKey) -> None:
+    """Return if this key made the signature, by RSASSA-PKCS1-v1_5 with SHA-256.
+
+    Raises:
+        BadSignatureError: It did not.
+    """
+    try:
+        key.verify(jws.signature, jws.signed, _PKCS1, _SHA256)
+    except InvalidSignature as exc:
+        raise BadSignatureError("the signature is not of the issuer's key") from exc
+
+
+def parse_json(data: bytes) -> Any:
+    """Return JSON as read-only values: mappings, tuples and scalars.
+
+    Raises:
+        ValueError: It is not UTF-8 or not JSON, repeats a member, has a number that is not finite, a lone surrogate,
+            or more than 32 levels. Nothing of the text hangs on the error.
+    """
+    try:
+        text = data.decode("utf-8")
+        value = _DECODER.decode(text)
+        value = _frozen(value) if type(value) is list else value
+        good = _is_shallow(value, text) and _is_encodable(value, text)
+    except (ValueError, RecursionError):
+        good, value = False, None
+    if not good:  # outside the handler: a JSONDecodeError carries the whole text, and would ride along as context
+        raise ValueError("not JSON of the strict kind")
+    return value
+
+
+def decode_base64url(segment: bytes) -> bytes:
+    """Return what the one canonical spelling of some bytes stands for: RFC 7515 section 2, without padding.
+
+    Raises:
+        ValueError: There is another spelling of the same bytes, or none.
+    """
+    standard = segment.translate(_TO_STANDARD)
+    try:
+        decoded = binascii.a2b_base64(standard + b"==")
+    except binascii.Error as exc:
+        raise ValueError("not base64url") from exc
+    # The decoder skips what it does not know and ignores left-over bits; encoding again tells. Were two spellings of
+    # one signature good, a list of refused tokens could be stepped around.
+    if binascii.b2a_base64(decoded, newline=False).rstrip(b"=") != standard:
+        raise ValueError("not canonical base64url")
+    return decoded
+
+
+@lru_cache(maxsize=64)  # a key's tokens share their header; strangers' headers push one another out
+def _parse_header(segment: bytes) -> Header:
+    members = _read(segment) if len(segment) <= _LONGEST_HEADER else None
+    if not isinstance(members, Mapping):
+        raise MalformedTokenError("the token's header is not a JSON object of the strict kind")
+    if members.get("alg") != "RS256":
+        raise MalformedTokenError("the token's header does not say RS256")
+    if not _FORBIDDEN.isdisjoint(members):
+        raise MalformedTokenError("the token's header has one of crit, b64, jku, x5u, jwk and x5c")
+    kid, typ = members.get("kid"), members.get("typ")
+    if not isinstance(kid, str) or not 0 < len(kid) <= _LONGEST_KEY_ID:
+        raise MalformedTokenError("the token's header has no usable key id")
+    if "typ" in members and not isinstance(typ, str):
+        raise MalformedTokenError("the token's type is not text")
+    return Header(kid=kid, typ=typ)
+
+
+def _read(segment: bytes) -> Any:
+    decoded = _decoded(segment)
+    if decoded is None:
+        return None
+    try:
+        return parse_json(decoded)
+    except ValueError:
+        return None
+
+
+def _decoded(segment: bytes) -> bytes | None:
+    try:
+        return decode_base64url(segment)
+    except ValueError:
+        return None
+
+
+def _object(members: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    unique = dict(members)
+    if len(unique) != len(members):
+        raise ValueError("a member is repeated")
+    for name, value in members:
+        if type(value) is list:
+            unique[name] = _frozen(value)
+    return MappingProxyType(unique)
+
+
+def _frozen(values: list[Any]) -> tuple[Any, ...]:
+    return tuple(_frozen(value) if type(value) is list else value for value in values)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_constant=_refuse_constant)
+
+
+def _is_shallow(value: Any, text: str) -> bool:
+    # Fewer brackets than levels allowed: the common case needs no walk.
+    return text.count("{") + text.count("[") <= _MOST_NESTED or _fits(value, _MOST_NESTED)
+
+
+def _fits(value: Any, levels: int) -> bool:
+    if isinstance(value, Mapping):
+        return levels > 0 and all(_fits(member, levels - 1) for member in value.values())
+    if isinstance(value, (tuple, list)):
+        return levels > 0 and all(_fits(member, levels - 1) for member in value)
+    return True
+
+
+def _is_encodable(value: Any, text: str) -> bool:
+    # Only an escape can make a lone surrogate, and a lone surrogate makes the next log line or audit entry fail.
+    return "\\u" not in text or not any(map(_has_surrogate, _texts(value)))
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for name, member in value.items() for text in (name, *_texts(member))]
+    if isinstance(value, (tuple, list)):
+        return [text for member in value for text in _texts(member)]
+    return []
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

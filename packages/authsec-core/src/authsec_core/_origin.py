@@ -1,0 +1,76 @@
+"""Where a credential may go: base URLs, origins and what counts as loopback. Pure.
+
+An origin is scheme, host and port (RFC 6454). Everything that carries a token is held against one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+__all__ = ["Origin", "check_base_url", "is_loopback", "origin_of"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port, lower-case and with the port filled in."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}" + ("" if self.port == _DEFAULT_PORTS.get(self.scheme) else f":{self.port}")
+
+
+def origin_of(url: str) -> Origin:
+    """Return the origin of an absolute URL.
+
+    Raises:
+        ValueError: The URL is not absolute http or https, or its port is not a number.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("not an absolute http(s) URL")
+    return Origin(parts.scheme, parts.hostname.lower(), parts.port or _DEFAULT_PORTS[parts.scheme])
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host` is this machine by name or by address, without asking a resolver."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_base_url(url: str, *, allow_http: bool = False) -> str:
+    """Return `url` without its trailing slash, once it is known to be fit to send a credential to.
+
+    Raises:
+        ValueError: It is not absolute, carries userinfo, a query or a fragment, has characters that URLs do not have,
+            or is `http` beyond loopback and `allow_http` is not set.
+    """
+    if not _PRINTABLE.fullmatch(url) or "\\" in url:
+        raise ValueError("it has spaces or characters that a URL does not have")
+    try:
+        parts, origin = urlsplit(url), origin_of(url)
+    except ValueError as exc:
+        raise ValueError("it is not an absolute URL such as https://authority.example.com") from exc
+    _refuse_extras(parts)
+    if origin.scheme == "http" and not (allow_http or is_loopback(origin.host)):
+        raise ValueError("it is http, which anyone on the way can read: use https")
+    return url.rstrip("/")
+
+
+def _refuse_extras(parts: SplitResult) -> None:
+    if "@" in parts.netloc:
+        raise ValueError("it has a user name or password in it: take that out")
+    if parts.query or parts.fragment or any(segment in {".", ".."} for segment in parts.path.split("/")):
+        raise ValueError("it has a query, a fragment or dot segments: give scheme, host, port and base path only")

@@ -1,0 +1,147 @@
+"""Which httpx client a request travels with: one per process, and for coroutines one per running event loop.
+
+Classic AutoGen makes a loop for each tool call, so an async client has to work on one loop after the other, and has to
+let go of its sockets when a loop ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+
+import httpx
+
+from authsec_core._fork import renew_after_fork
+from authsec_core._http import ClientOptions
+
+__all__ = ["AsyncPool", "Pool"]
+
+_CLOSED = "this client is closed: make a new one"
+
+
+class Pool:
+    """The sync client, made when it is first needed. Thread-safe; a child process gets one of its own.
+
+    A transport that was handed in belongs to its owner and is not closed here.
+    """
+
+    def __init__(self, options: Callable[[], ClientOptions], transport: httpx.BaseTransport | None) -> None:
+        self._options, self._transport = options, transport and _Lent(transport)
+        self._client: httpx.Client | None = None
+        self._closed = False
+        self._lock = threading.Lock()  # guards the two above
+        renew_after_fork(self)
+
+    def check_open(self) -> None:
+        """Raise RuntimeError where the pool is closed."""
+        if self._closed:
+            raise RuntimeError(_CLOSED)
+
+    def client(self) -> httpx.Client:
+        """Return the client.
+
+        Raises:
+            RuntimeError: The pool is closed.
+        """
+        with self._lock:
+            self.check_open()
+            if self._client is None:
+                self._client = httpx.Client(transport=self._transport, **self._options())
+            return self._client
+
+    def close(self) -> None:
+        """Close the connections. May be called twice."""
+        with self._lock:
+            client, self._client, self._closed = self._client, None, True
+        if client is not None:
+            client.close()
+
+    def after_fork(self) -> None:
+        """Leave the parent its connections."""
+        self._lock = threading.Lock()
+        self._client = None
+
+
+@dataclass(frozen=True, slots=True)
+class _OnLoop:
+    client: httpx.AsyncClient
+    closer: AsyncGenerator[None, None]
+
+
+class AsyncPool:
+    """The async clients, one for each running event loop. Thread-safe; a loop's sockets end with the loop."""
+
+    def __init__(self, options: Callable[[], ClientOptions], transport: httpx.AsyncBaseTransport | None) -> None:
+        self._options, self._transport = options, transport and _AsyncLent(transport)
+        self._loops: dict[asyncio.AbstractEventLoop, _OnLoop] = {}
+        self._closed = False
+        self._lock = threading.Lock()  # guards the two above
+        renew_after_fork(self)
+
+    def check_open(self) -> None:
+        """Raise RuntimeError where the pool is closed."""
+        if self._closed:
+            raise RuntimeError(_CLOSED)
+
+    async def client(self) -> httpx.AsyncClient:
+        """Return the client of the running loop.
+
+        Raises:
+            RuntimeError: The pool is closed, or no loop is running.
+        """
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self.check_open()
+            held = self._loops.get(loop)
+            if held is not None:
+                return held.client
+            for ended in [other for other in self._loops if other.is_closed()]:
+                del self._loops[ended]
+            client = httpx.AsyncClient(transport=self._transport, **self._options())
+            held = self._loops[loop] = _OnLoop(client, _close_with_loop(client))
+        # The first step registers the generator with the loop, whose shutdown_asyncgens() (asyncio.run calls it) then
+        # closes the connections while they still can be closed.
+        await held.closer.__anext__()
+        return client
+
+    async def aclose(self) -> None:
+        """Close the connections of this loop, and ask the other running loops to close theirs. May be called twice."""
+        with self._lock:
+            loops, self._loops, self._closed = self._loops, {}, True
+        here = asyncio.get_running_loop()
+        for loop, held in loops.items():
+            if loop is here:
+                await held.closer.aclose()
+                await held.client.aclose()
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(held.client.aclose(), loop)
+
+    def after_fork(self) -> None:
+        """Leave the parent its connections."""
+        self._lock = threading.Lock()
+        self._loops = {}
+
+
+async def _close_with_loop(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await client.aclose()
+
+
+class _Lent(httpx.BaseTransport):
+    def __init__(self, transport: httpx.BaseTransport) -> None:
+        self._transport = transport
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._transport.handle_request(request)
+
+
+class _AsyncLent(httpx.AsyncBaseTransport):
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._transport.handle_async_request(request)

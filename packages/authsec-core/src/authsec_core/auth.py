@@ -1,0 +1,106 @@
+"""An `httpx.Auth` that puts a delegation token on requests to the origins it is for, and on no others.
+
+A 401 `invalid_token` makes it forget that token and try once more with a new one, where repeating does no harm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Generator, Iterable
+
+import httpx
+
+from authsec_core._origin import is_loopback, origin_of
+from authsec_core.errors import EndpointRefusedError
+from authsec_core.source import AsyncTokenSource, TokenRequest, TokenSource
+from authsec_core.token import DelegationToken
+
+__all__ = ["DelegationAuth"]
+
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})  # RFC 9110 section 9.2.2
+_INVALID_TOKEN = re.compile(r'(?:^|[\s,])error\s*=\s*"?invalid_token"?(?:$|[\s,])', re.IGNORECASE)  # RFC 6750 section 3
+
+
+class DelegationAuth(httpx.Auth):
+    """Carries delegation tokens to `origins`. Immutable; may be shared by threads and, with an async source, by loops.
+
+    Args:
+        source: Where tokens come from: a `TokenSource` for `httpx.Client`, an `AsyncTokenSource` for
+            `httpx.AsyncClient`.
+        request: What to ask the source for.
+        origins: The only origins that get a token, as URLs (`https://api.example.com`).
+        loopback_only: Refuse every origin beyond this machine, for MOCK tokens.
+        allow_http: Permit plain http beyond loopback.
+
+    Raises:
+        ValueError: An origin is not an absolute http(s) URL.
+
+    A request to any other origin raises `EndpointRefusedError` before a token is asked for, so nothing is sent.
+    """
+
+    def __init__(
+        self,
+        source: TokenSource | AsyncTokenSource,
+        request: TokenRequest,
+        *,
+        origins: Iterable[str],
+        loopback_only: bool = False,
+        allow_http: bool = False,
+    ) -> None:
+        self._source = source if isinstance(source, TokenSource) else None
+        self._async_source = source if isinstance(source, AsyncTokenSource) else None
+        self._request = request
+        self._origins = frozenset(map(origin_of, origins))
+        self._loopback_only = loopback_only
+        self._allow_http = allow_http
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Attach a token; called by `httpx.Client`."""
+        if self._source is None:
+            raise TypeError("this auth came from an AsyncAuthSecClient: use it with httpx.AsyncClient")
+        self._check(request.url)
+        token = self._source.token(self._request)
+        response = yield _bearing(request, token)
+        if _worth_repeating(request, response):
+            self._source.forget(token)
+            yield _bearing(request, self._source.token(self._request))
+
+    async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        """Attach a token; called by `httpx.AsyncClient`."""
+        if self._async_source is None:
+            raise TypeError("this auth came from an AuthSecClient, which would block the loop: use AsyncAuthSecClient")
+        self._check(request.url)
+        token = await self._async_source.atoken(self._request)
+        response = yield _bearing(request, token)
+        if _worth_repeating(request, response):
+            self._async_source.forget(token)
+            yield _bearing(request, await self._async_source.atoken(self._request))
+
+    def _check(self, url: httpx.URL) -> None:
+        try:
+            origin = origin_of(str(url))
+        except ValueError:
+            origin = None
+        if origin is None or origin not in self._origins:
+            raise EndpointRefusedError("This origin gets no token: add it to origins= if it should.")
+        if is_loopback(origin.host):
+            return
+        if self._loopback_only:
+            raise EndpointRefusedError("A MOCK token goes to this machine only: set AUTHSEC_MODE=live for other APIs.")
+        if origin.scheme != "https" and not self._allow_http:
+            raise EndpointRefusedError("A token does not travel over plain http: use https.")
+
+
+def _bearing(request: httpx.Request, token: DelegationToken) -> httpx.Request:
+    request.headers["Authorization"] = token.authorization
+    return request
+
+
+def _worth_repeating(request: httpx.Request, response: httpx.Response) -> bool:
+    """Say whether the API refused the token itself, and a second request does no more than one would."""
+    return (
+        response.status_code == 401
+        and request.method in _IDEMPOTENT
+        and isinstance(request.stream, httpx.ByteStream)  # a body that is still there to be sent again
+        and _INVALID_TOKEN.search(response.headers.get("WWW-Authenticate", "")) is not None
+    )

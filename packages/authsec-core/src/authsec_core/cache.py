@@ -1,0 +1,199 @@
+"""Who gets a held token, who asks for a new one, and who waits: the state that callers of one process share.
+
+Every method is a short step under one lock with no I/O inside. It does not ask anyone for tokens: `source` does, and
+tells it what came of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
+
+from authsec_core._clock import SYSTEM_CLOCK, Clock
+from authsec_core._fork import renew_after_fork
+from authsec_core._flight import ABANDONED, Flight
+from authsec_core._freshness import Freshness, Lease
+from authsec_core.errors import AuthSecError, DelegationRefusedError, ScopeNotGrantedError
+from authsec_core.token import DelegationToken
+
+__all__ = ["CacheKey", "TokenCache"]
+
+_CAPACITY = 1024  # requests remembered: a model that invents scopes must not fill the memory
+
+
+class CacheKey(NamedTuple):
+    """Everything in which two requests can differ. Two that differ in one of these never share a token.
+
+    Attributes:
+        issuer: The authority's base URL, or the MOCK issuer.
+        client: The agent's client id.
+        subject: For whom and with which proof: its fingerprint.
+        audience: The API asked for.
+        scopes: The scopes asked for, sorted; None for the whole delegation.
+        ttl: The life asked for, in seconds.
+    """
+
+    issuer: str
+    client: str
+    subject: str
+    audience: str | None
+    scopes: tuple[str, ...] | None
+    ttl: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """The caller is to ask for a token and then call `store`, `fail` or `abandon`."""
+
+    key: CacheKey
+    flight: Flight
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Someone else is asking: wait for this flight."""
+
+    flight: Flight
+
+
+@dataclass(slots=True)
+class _Slot:
+    lease: Lease | None = None
+    flight: Flight | None = None
+    error: AuthSecError | None = None
+    quiet_until: float = float("-inf")
+
+
+class TokenCache:
+    """Tokens by request, with one request in the air for each. Thread-safe, loop-safe, and safe after a fork.
+
+    Give one cache to several clients (a sync and an async one, say) to let them share tokens; each client has its own
+    otherwise. It holds at most 1024 requests.
+
+    Args:
+        refresh_margin: Seconds before its end that a token is renewed, at most a quarter of its lifetime.
+        failure_cooldown: Seconds after a failure in which it is reported again without asking.
+    """
+
+    def __init__(
+        self, *, refresh_margin: float = 60.0, failure_cooldown: float = 1.0, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self._margin = refresh_margin
+        self._cooldown = failure_cooldown
+        self._clock = clock
+        self._slots: dict[CacheKey, _Slot] = {}
+        self._lock = threading.Lock()  # guards _slots and what is in them
+        renew_after_fork(self)
+
+    def enter(self, key: CacheKey, *, force: bool = False) -> Lease | Lead | Join:
+        """Return a token to use, the order to ask for one, or the flight to wait for.
+
+        Raises:
+            AuthSecError: A request for this key has failed within the cool-down; a fresh copy of its error.
+        """
+        with self._lock:
+            slot = self._slot(key)
+            now = self._clock.steady()
+            state = slot.lease.at(now) if slot.lease is not None else Freshness.EXPIRED
+            if slot.lease is not None and not force:
+                waits = slot.flight is not None or now < slot.quiet_until
+                if state is Freshness.FRESH or (state is Freshness.STALE and waits):
+                    return slot.lease
+            if slot.flight is not None:
+                return Join(slot.flight)
+            if slot.error is not None and now < slot.quiet_until and not force:
+                raise slot.error.again() from slot.error
+            slot.flight = Flight()
+            return Lead(key, slot.flight, force)
+
+    def store(self, lead: Lead, token: DelegationToken) -> Lease:
+        """Take the token that the leader got, and wake the others."""
+        with self._lock:
+            lease = self._keep(lead.key, token)
+            self._release(lead)
+        lead.flight.land(lease)
+        return lease
+
+    def keep(self, key: CacheKey, token: DelegationToken) -> Lease:
+        """Take a token that someone got without leading."""
+        with self._lock:
+            return self._keep(key, token)
+
+    def fail(self, lead: Lead, error: AuthSecError) -> Lease | None:
+        """Note the leader's error and wake the others. Return the old token where it may still be used.
+
+        It may while it lives, unless the caller insisted on a new one or the authority has spoken: a refusal is an
+        answer, an outage is none.
+        """
+        with self._lock:
+            slot = self._slot(lead.key)
+            now = self._clock.steady()
+            slot.error, slot.quiet_until = error, now + self._cooldown
+            if slot.lease is not None and isinstance(error, (DelegationRefusedError, ScopeNotGrantedError)):
+                slot.lease.withdraw()
+            held = None if lead.force else slot.lease
+            self._release(lead)
+        usable = held if held is not None and held.at(now) is not Freshness.EXPIRED else None
+        lead.flight.land(usable or error)
+        return usable
+
+    def abandon(self, lead: Lead) -> None:
+        """Let a waiter lead: this leader was cancelled, or broke in a way that says nothing about the authority."""
+        with self._lock:
+            self._release(lead)
+        lead.flight.land(ABANDONED)
+
+    def forget(self, token: DelegationToken) -> None:
+        """Drop this very token, and no newer one, wherever it is held."""
+        with self._lock:
+            for slot in self._slots.values():
+                if slot.lease is not None and slot.lease.token is token:
+                    slot.lease.withdraw()
+                    slot.lease = None
+
+    def clear(self) -> None:
+        """Drop every token and every error; requests in the air go on."""
+        with self._lock:
+            for slot in self._slots.values():
+                if slot.lease is not None:
+                    slot.lease.withdraw()
+                slot.lease = slot.error = None
+
+    def _slot(self, key: CacheKey) -> _Slot:
+        slot = self._slots.get(key)
+        if slot is None:
+            if len(self._slots) >= _CAPACITY:
+                self._make_room()
+            slot = self._slots[key] = _Slot()
+        return slot
+
+    def _make_room(self) -> None:
+        now = self._clock.steady()
+        idle = [key for key, slot in self._slots.items() if slot.flight is None]
+        dead = [key for key in idle if (lease := self._slots[key].lease) is None or lease.at(now) is Freshness.EXPIRED]
+        for key in dead or idle[: _CAPACITY // 4]:  # the oldest quarter, where all of them live
+            del self._slots[key]
+
+    def _keep(self, key: CacheKey, token: DelegationToken) -> Lease:
+        slot = self._slot(key)
+        if slot.lease is not None:
+            slot.lease.withdraw()
+        lease = Lease(token, margin=self._margin, longest=key.ttl)
+        slot.lease, slot.error, slot.quiet_until = lease, None, float("-inf")
+        return lease
+
+    def _release(self, lead: Lead) -> None:
+        slot = self._slot(lead.key)
+        if slot.flight is lead.flight:
+            slot.flight = None
+
+    def after_fork(self) -> None:
+        """Run in the child: the parent's leaders do not exist here, and one may have held the lock."""
+        self._lock = threading.Lock()
+        for slot in self._slots.values():
+            slot.flight = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a TokenCache holds tokens and is not pickled")

@@ -1,0 +1,149 @@
+"""What a protected API's answer, or an error, means: to people a `FetchResult` or an exception, to a model bounded JSON.
+
+Pure: it is handed what came back. No result ever holds a header, a token, a traceback or the body of an error.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+from authsec_core._http import Failure, Reply
+from authsec_core.errors import AuthSecError, DownstreamDeniedError, DownstreamError, DownstreamUnavailableError
+from authsec_core.token import DelegationToken, Mode
+
+__all__ = ["RESULT_LIMIT", "FetchResult", "read_answer"]
+
+RESULT_LIMIT = 65536  # bytes of JSON that a model is shown
+_SAMPLE_NOTICE = "MOCK mode: this is invented sample data, not real data. Say so when you use it."
+_REMOVED = b"[token removed]"
+_PASSING = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchResult:
+    """The outcome of one secure fetch. Immutable.
+
+    Attributes:
+        status: `success` or `error`.
+        mode: `live`, or `mock` for sample data.
+        code: The HTTP status of a success; the stable code of an error.
+        data: What the API answered: parsed JSON, or text.
+        message: What went wrong and what to do next.
+        retryable: Whether the same call can succeed later.
+        token: The token that was used, for its `jti`, scopes and end. It is not part of the JSON.
+    """
+
+    status: Literal["success", "error"]
+    mode: Mode
+    code: int | str
+    data: Any = None
+    message: str | None = None
+    retryable: bool = False
+    token: DelegationToken | None = None
+
+    @classmethod
+    def of_error(cls, error: AuthSecError, mode: Mode) -> FetchResult:
+        """Return the result that tells a model of `error`."""
+        return cls(status="error", mode=mode, code=error.code, message=error.message, retryable=error.retryable)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is data."""
+        return self.status == "success"
+
+    def to_json(self, *, limit: int = RESULT_LIMIT) -> str:
+        """Return what a model is shown: JSON text of at most `limit` bytes.
+
+        Data that does not fit becomes an error that says so; it is never cut, since half an answer reads like a whole one.
+        """
+        fields: dict[str, Any] = {"status": self.status, "mode": self.mode, "code": self.code}
+        if self.ok:
+            fields["data"] = self.data
+            fields |= {"notice": _SAMPLE_NOTICE} if self.mode == "mock" else {}
+        else:
+            fields |= {"message": self.message, "retryable": self.retryable}
+        text = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
+        if len(text) > limit:
+            return FetchResult.of_error(_too_large(limit), self.mode).to_json(limit=max(limit, 1024))
+        return text.decode("utf-8")
+
+
+def read_answer(answer: Reply | Failure, token: DelegationToken, *, limit: int) -> FetchResult:
+    """Return the data that a protected API answered with.
+
+    Args:
+        token: The token that was sent; should the API echo it, it is taken out.
+        limit: The bytes of body that were read at most.
+
+    Raises:
+        DownstreamDeniedError: 401 or 403.
+        DownstreamUnavailableError: No answer, 408, 425, 429 or 5xx.
+        DownstreamError: Any other status, or a body that is neither JSON nor text, or too large.
+    """
+    if isinstance(answer, Failure):
+        raise _failure(answer, limit) from answer.cause
+    if not 200 <= answer.status < 300:
+        raise _refusal(answer.status)
+    body = _without(token, answer.body)
+    data = _json(body) if "json" in answer.headers.get("Content-Type", "").lower() else _json_or_text(body)
+    return FetchResult(status="success", mode=token.mode, code=answer.status, data=data, token=token)
+
+
+def _failure(failure: Failure, limit: int) -> DownstreamError:
+    if failure.kind == "too_large":
+        return _too_large(limit)
+    if failure.kind == "tls":
+        return DownstreamError("TLS to the API failed: its operator has to check its certificate and AUTHSEC_CA_FILE.")
+    why = {"connect": "cannot be reached", "timeout": "did not answer in time"}.get(failure.kind, "broke off")
+    return DownstreamUnavailableError(f"The API {why}: try again later.")
+
+
+def _too_large(limit: int) -> DownstreamError:
+    return DownstreamError(
+        f"The answer is larger than {limit} bytes: ask for less, or raise AUTHSEC_MAX_RESPONSE_BYTES."
+    )
+
+
+def _refusal(status: int) -> DownstreamError:
+    if status in {401, 403}:
+        return DownstreamDeniedError(f"The API denied access ({status}): asking again will not help.", status=status)
+    if status in _PASSING or status >= 500:
+        return DownstreamUnavailableError(f"The API is unavailable ({status}): try again later.", status=status)
+    if 300 <= status < 400:
+        return DownstreamError(f"The API answered with a redirect ({status}), which is not followed.", status=status)
+    return DownstreamError(f"The API answered {status}: check the endpoint.", status=status)
+
+
+def _without(token: DelegationToken, body: bytes) -> bytes:
+    """Take out the token, and the parts of it that matter, in case the API echoes the request."""
+    text = token.value.encode("ascii")
+    for secret in (text, *text.split(b".")[1:]):
+        body = body.replace(secret, _REMOVED)
+    return body
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_constant=_refuse_constant) if body.strip() else None
+    except (ValueError, RecursionError):
+        raise DownstreamError("The API's answer is not valid JSON.") from None  # the cause would carry the body
+
+
+def _json_or_text(body: bytes) -> Any:
+    try:
+        return _json(body)
+    except DownstreamError:
+        pass
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise DownstreamError("The API's answer is neither JSON nor text.")
+    return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)

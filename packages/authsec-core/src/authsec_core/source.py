@@ -1,0 +1,273 @@
+"""Where tokens come from, as small things that wrap each other: an authority, a mock, and a cache around either.
+
+`TokenSource` is the contract. Nothing here knows what a token is used for.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias, cast, runtime_checkable
+
+import httpx
+
+from authsec_core._clock import Clock
+from authsec_core._exchange import ExchangeRules, exchange, exchange_async
+from authsec_core._flight import LOST, Flight, Landing
+from authsec_core._freshness import Lease
+from authsec_core._proof import Proof
+from authsec_core.cache import CacheKey, Lead, TokenCache
+from authsec_core.errors import AuthSecError
+from authsec_core.scopes import parse_scopes
+from authsec_core.token import DelegationToken
+from authsec_core.wire import DelegationRequest
+
+__all__ = [
+    "AsyncCachingSource",
+    "AsyncLiveSource",
+    "AsyncTokenSource",
+    "CachingSource",
+    "Identity",
+    "LiveSource",
+    "TokenRequest",
+    "TokenSource",
+]
+
+_log = logging.getLogger("authsec.source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """What a caller wants of a token.
+
+    Attributes:
+        scopes: The scopes to ask for; None is the whole delegation.
+        ttl: The longest life wanted, in seconds; None leaves it to the authority.
+    """
+
+    scopes: frozenset[str] | None = None
+    ttl: float | None = None
+
+    @classmethod
+    def of(cls, scope: str | None = None, ttl: float | None = None) -> TokenRequest:
+        """Check what a caller typed.
+
+        Raises:
+            ValueError: The scope is blank or not valid, or the ttl is not a positive number of seconds.
+        """
+        if ttl is not None and not (ttl > 0 and math.isfinite(ttl)):
+            raise ValueError("ttl is not a positive number of seconds")
+        return cls(scopes=parse_scopes(scope), ttl=ttl)
+
+    def narrowed(self, scopes: frozenset[str] | None) -> TokenRequest:
+        """Return the same request for `scopes`, which a policy has already parsed."""
+        return TokenRequest(scopes=scopes, ttl=self.ttl)
+
+
+@runtime_checkable
+class TokenSource(Protocol):
+    """Something that yields delegation tokens. Thread-safe; the tokens are immutable and may be shared."""
+
+    def token(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
+        """Return a token that is good now and covers `request`.
+
+        Args:
+            force: Do not return one that was held before this call.
+
+        Raises:
+            TokenUnavailableError: None can be had.
+        """
+        ...
+
+    def forget(self, token: DelegationToken) -> None:
+        """Never return this token again: an API has refused it."""
+        ...
+
+
+@runtime_checkable
+class AsyncTokenSource(Protocol):
+    """What `TokenSource` is, for coroutines. Usable from several event loops."""
+
+    async def atoken(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
+        """Return a token that is good now and covers `request`."""
+        ...
+
+    def forget(self, token: DelegationToken) -> None:
+        """Never return this token again: an API has refused it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who asks, whom, and for which API."""
+
+    base_url: str
+    client_id: str
+    proof: Proof
+    audience: str | None = None
+
+    def wire_request(self, request: TokenRequest) -> DelegationRequest:
+        """Return the request as it goes to the authority."""
+        return DelegationRequest(
+            base_url=self.base_url,
+            client_id=self.client_id,
+            scopes=request.scopes,
+            audience=self.audience,
+            ttl=request.ttl,
+        )
+
+    def key(self, request: TokenRequest) -> CacheKey:
+        """Return what tells this request from every other one."""
+        scopes = None if request.scopes is None else tuple(sorted(request.scopes))
+        return CacheKey(self.base_url, self.client_id, self.proof.fingerprint, self.audience, scopes, request.ttl)
+
+
+class _Http(Protocol):
+    def client(self) -> httpx.Client: ...
+
+
+class _AsyncHttp(Protocol):
+    async def client(self) -> httpx.AsyncClient: ...
+
+
+class LiveSource:
+    """Asks the authority each time."""
+
+    def __init__(self, identity: Identity, rules: ExchangeRules, http: _Http, clock: Clock) -> None:
+        self._identity, self._rules, self._http, self._clock = identity, rules, http, clock
+
+    def token(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
+        """Do one exchange over the network, with its retries."""
+        identity = self._identity
+        return exchange(identity.wire_request(request), identity.proof, self._rules, self._http.client(), self._clock)
+
+    def forget(self, token: DelegationToken) -> None:
+        """Hold nothing, so there is nothing to forget."""
+
+
+class AsyncLiveSource:
+    """Asks the authority each time, without blocking the loop."""
+
+    def __init__(self, identity: Identity, rules: ExchangeRules, http: _AsyncHttp, clock: Clock) -> None:
+        self._identity, self._rules, self._http, self._clock = identity, rules, http, clock
+
+    async def atoken(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
+        """Do one exchange over the network, with its retries."""
+        identity = self._identity
+        return await exchange_async(
+            identity.wire_request(request), identity.proof, self._rules, await self._http.client(), self._clock
+        )
+
+    def forget(self, token: DelegationToken) -> None:
+        """Hold nothing, so there is nothing to forget."""
+
+
+class CachingSource:
+    """Hands out held tokens until they go STALE, and asks `source` once for any number of callers.
+
+    A caller waits at most `patience` seconds for another one's request before it makes its own.
+    """
+
+    def __init__(self, source: TokenSource, identity: Identity, cache: TokenCache, *, patience: float = 30.0) -> None:
+        self._source, self._identity, self._cache, self._patience = source, identity, cache, patience
+
+    def token(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
+        """Return a held token, or wait for a new one."""
+        return self.lease(request, force=force).token
+
+    def lease(self, request: TokenRequest, *, force: bool = False) -> Lease:
+        """Return the token with its ends, for callers that keep it at hand."""
+        steps = _steps(self._cache, self._identity.key(request), force)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    outcome = (
+                        self._source.token(request)
+                        if step is ASK
+                        else LOST  # its leader is a task of the loop that this very thread runs: waiting is deadlock
+                        if step.leader == threading.get_ident()
+                        else step.wait(self._patience)
+                    )
+                except BaseException as exc:  # handed on, not swallowed: `_steps` decides what it means
+                    step = steps.throw(exc)
+                else:
+                    step = steps.send(outcome)
+        except StopIteration as done:
+            lease: Lease = done.value
+            return lease
+
+    def forget(self, token: DelegationToken) -> None:
+        """Drop this very token."""
+        self._cache.forget(token)
+
+
+class AsyncCachingSource:
+    """What `CachingSource` is, for coroutines; both kinds may share one `TokenCache`."""
+
+    def __init__(self, source: AsyncTokenSource, identity: Identity, cache: TokenCache) -> None:
+        self._source, self._identity, self._cache = source, identity, cache
+
+    async def atoken(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
+        """Return a held token, or wait for a new one."""
+        return (await self.lease(request, force=force)).token
+
+    async def lease(self, request: TokenRequest, *, force: bool = False) -> Lease:
+        """Return the token with its ends, for callers that keep it at hand."""
+        steps = _steps(self._cache, self._identity.key(request), force)
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    outcome = await (self._source.atoken(request) if step is ASK else step.wait_async())
+                except BaseException as exc:  # handed on, not swallowed: a cancelled leader must let a waiter lead
+                    step = steps.throw(exc)
+                else:
+                    step = steps.send(outcome)
+        except StopIteration as done:
+            lease: Lease = done.value
+            return lease
+
+    def forget(self, token: DelegationToken) -> None:
+        """Drop this very token."""
+        self._cache.forget(token)
+
+
+ASK: Final = None  # a step: ask the wrapped source
+
+_Steps: TypeAlias = Generator["Flight | None", "DelegationToken | Landing", Lease]
+
+
+def _steps(cache: TokenCache, key: CacheKey, force: bool) -> _Steps:
+    """Say what to do next to get a lease: ask the source (`ASK`), or wait for a flight."""
+    while True:
+        turn = cache.enter(key, force=force)
+        if isinstance(turn, Lease):
+            return turn
+        if isinstance(turn, Lead):
+            return (yield from _lead(cache, turn))
+        landing = yield turn.flight
+        if isinstance(landing, Lease):
+            return landing
+        if isinstance(landing, AuthSecError):
+            raise landing.again() from landing
+        if landing == LOST:
+            return cache.keep(key, cast("DelegationToken", (yield ASK)))
+
+
+def _lead(cache: TokenCache, lead: Lead) -> _Steps:
+    try:
+        token = yield ASK
+    except AuthSecError as error:
+        held = cache.fail(lead, error)
+        if held is None:
+            raise
+        _log.warning("%s could not be renewed (%s) and is used until it ends", held.token, error.code)
+        return held
+    except BaseException:
+        cache.abandon(lead)
+        raise
+    return cache.store(lead, cast("DelegationToken", token))

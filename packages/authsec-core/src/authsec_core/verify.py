@@ -1,0 +1,228 @@
+"""Is this token good: made by the issuer, meant for us, alive, and not taken back?
+
+`TokenVerifier` answers for one issuer, kind of token and audience, blocking or async; what a good token allows is for
+the guard to decide. Anything that cannot be checked is refused. The order is fixed: form, key, signature, claims,
+revocation, so that a stranger's text costs little and learns nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from authsec_core._claims import PROFILES, Profile, Rules, VerifiedToken, check_type, read_claims
+from authsec_core._clock import SYSTEM_CLOCK, Clock
+from authsec_core._fetching import Fetcher, Steps
+from authsec_core._jwks import GivenKeys, KeySource, RemoteKeys
+from authsec_core._jws import Jws, check_signature, parse_jws
+from authsec_core._origin import check_base_url
+from authsec_core._refreshing import Pace
+from authsec_core._status_list import StatusLists
+from authsec_core.errors import (
+    BadSignatureError,
+    ConfigurationError,
+    MalformedTokenError,
+    RevokedTokenError,
+    WrongIssuerError,
+)
+
+if TYPE_CHECKING:
+    import httpx
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+__all__ = ["Profile", "TokenVerifier", "VerifiedToken"]
+
+_LONGEST_TOKEN: Final = 8 * 1024  # characters
+_LARGEST_LEEWAY: Final = 300.0  # seconds
+
+
+class TokenVerifier:
+    """Verifies the tokens of one issuer. Thread-safe, loop-safe, and there is nothing to close.
+
+    With `jwks_url` the first token costs a fetch of the issuer's keys, and one caller in `jwks_refresh / 2` seconds
+    another; a token with a `status` claim also needs its status list, fetched at least every `revocation_max_age / 2`
+    seconds. Everyone else goes on meanwhile with what is known. All other calls do no I/O and take no lock.
+
+    How long does something old count?
+        - A **revoked token** is refused at most `revocation_max_age` seconds after the issuer publishes the
+          revocation. When the list cannot be fetched for that long, every token that it covers is refused with
+          VerificationUnavailableError.
+        - A **withdrawn key** is refused at most `jwks_refresh` seconds after it is withdrawn, while the issuer answers.
+          While it does not, keys are trusted until they are `jwks_max_age` old.
+        - A **new key** is known at most `jwks_refresh` seconds after it is published; an issuer should wait that long
+          before it uses the key. If it does not, the first token that names the key causes a fetch; within `cooldown`
+          seconds of a fetch that was in vain (somebody sends made-up key ids) such a token gets
+          VerificationUnavailableError, never a wrong "forged".
+
+    Args:
+        issuer: Must equal the token's `iss`. Status lists must lie below it.
+        audience: One of these must be in the token's `aud`.
+        jwks: The issuer's JWK set. Give this or `jwks_url`.
+        jwks_url: Where the issuer publishes its keys. Redirects are not followed.
+        profile: `"delegation"` (`typ` is `JWT`), `"at+jwt"` (RFC 9068), or `"oidc"` for a foreign identity provider,
+            whose tokens need no `typ` and no `jti`. The kinds are never accepted for one another.
+        leeway: Seconds by which the issuer's clock may differ from ours; at most 300.
+        require_status: Refuse tokens without a `status` claim, which cannot be revoked. A token that has the claim is
+            always checked.
+        revocation_max_age: Seconds.
+        jwks_refresh: Seconds.
+        jwks_max_age: Seconds.
+        cooldown: Seconds between two fetches after one that failed or was in vain.
+        timeout: Seconds for one fetch.
+        ca_file: A PEM file of the authorities to trust instead of the usual ones.
+        allow_http: Allow `http` beyond loopback, where anyone on the way can exchange the keys.
+        transport: An httpx transport for `verify` (and for `averify`, if it is an async one too).
+        async_transport: An httpx transport for `averify`.
+        clock: For tests.
+
+    Raises:
+        ValueError: The arguments contradict each other or are out of range.
+        ConfigurationError: The key set, the CA file or a URL is unsafe or unusable.
+    """
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        audience: str | Iterable[str],
+        jwks: Mapping[str, Any] | None = None,
+        jwks_url: str | None = None,
+        profile: Profile = "delegation",
+        leeway: float = 5.0,
+        require_status: bool = False,
+        revocation_max_age: float = 60.0,
+        jwks_refresh: float = 300.0,
+        jwks_max_age: float = 3600.0,
+        cooldown: float = 5.0,
+        timeout: float = 5.0,
+        ca_file: str | None = None,
+        allow_http: bool = False,
+        transport: httpx.BaseTransport | None = None,
+        async_transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._rules = _rules(issuer, audience, profile, leeway)
+        _check_issuer(issuer, allow_http=allow_http)
+        if (jwks is None) == (jwks_url is None):
+            raise ValueError("give either jwks or jwks_url")
+        for name, seconds in (
+            ("revocation_max_age", revocation_max_age),
+            ("jwks_refresh", jwks_refresh),
+            ("cooldown", cooldown),
+            ("timeout", timeout),
+        ):
+            _check_positive(name, seconds)
+        if not jwks_refresh <= jwks_max_age < math.inf:
+            raise ValueError("jwks_max_age must not be less than jwks_refresh")
+        # A status list may need the key set on its way, and each may take a little over `timeout`.
+        pace = Pace(cooldown=cooldown, patience=4 * timeout)
+        self._keys: KeySource
+        if jwks_url is None:
+            self._keys = _given_keys(jwks)
+        else:
+            url = _checked_url(jwks_url, allow_http=allow_http)
+            self._keys = RemoteKeys(url, clock=clock, refresh=jwks_refresh, max_age=jwks_max_age, pace=pace)
+        self._lists = StatusLists(issuer, self._keys, clock=clock, max_age=revocation_max_age, leeway=leeway, pace=pace)
+        self._require_status = require_status
+        self._clock = clock
+        self._fetcher = Fetcher(
+            clock=clock, timeout=timeout, ca_file=ca_file, transport=transport, async_transport=async_transport
+        )
+
+    def verify(self, token: str) -> VerifiedToken:
+        """Return what the token says, if it is good.
+
+        Args:
+            token: The compact JWS, without `Bearer`.
+
+        Raises:
+            TokenRejectedError: It is not good; the subclass says why. Answer 401.
+            VerificationUnavailableError: The keys or the status list cannot be had. Answer 503; try again later.
+        """
+        return self._fetcher.run(self._check(token))
+
+    async def averify(self, token: str) -> VerifiedToken:
+        """Do what `verify` does, without blocking the loop."""
+        return await self._fetcher.arun(self._check(token))
+
+    def _check(self, token: str) -> Steps[VerifiedToken]:
+        if not isinstance(token, str):
+            raise TypeError("a token is text")
+        jws = parse_jws(token, limit=_LONGEST_TOKEN)
+        check_type(jws.header.typ, self._rules.profile)
+        key = self._keys.peek(jws.header.kid) or (yield from self._look_up(jws))
+        check_signature(jws, key)
+        verified = read_claims(jws.claims(), key_id=jws.header.kid, rules=self._rules, now=self._clock.wall())
+        yield from self._check_status(verified)
+        return verified
+
+    def _look_up(self, jws: Jws) -> Steps[RSAPublicKey]:
+        # The one look at claims that nobody has vouched for: a token that does not even claim to be from our issuer
+        # (MOCK mode, another environment) is refused without troubling the issuer.
+        if jws.claims().get("iss") != self._rules.issuer:
+            raise WrongIssuerError("the token was issued by another authority, or in MOCK mode")
+        key = yield from self._keys.obtain(jws.header.kid)
+        if key is None:
+            raise BadSignatureError("the token names a key that the issuer does not have")
+        return key
+
+    def _check_status(self, token: VerifiedToken) -> Steps[None]:
+        if "status" not in token.claims:
+            if self._require_status:
+                raise MalformedTokenError("the token has no status claim, so that it could not be revoked")
+            return
+        reference = self._lists.reference(token.claims["status"])
+        status = self._lists.peek(reference)
+        if status is None:
+            status = yield from self._lists.obtain(reference)
+        if status is None:
+            raise MalformedTokenError("the token's place lies outside its status list")
+        if status != 0:
+            raise RevokedTokenError("the token has been revoked or suspended")
+
+
+def _rules(issuer: str, audience: str | Iterable[str], profile: Profile, leeway: float) -> Rules:
+    audiences = frozenset([audience] if isinstance(audience, str) else audience)
+    if not audiences or not all(isinstance(name, str) and name for name in audiences):
+        raise ValueError("name at least one audience, and no blank one")
+    if profile not in PROFILES:
+        raise ValueError(f"the profile must be one of {', '.join(PROFILES)}")
+    if not 0 <= leeway <= _LARGEST_LEEWAY:
+        raise ValueError("leeway must be from 0 to 300 seconds")
+    return Rules(issuer=issuer, audiences=audiences, profile=profile, leeway=leeway)
+
+
+def _check_positive(name: str, seconds: float) -> None:
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"{name} must be a positive number of seconds")
+
+
+def _check_issuer(issuer: str, *, allow_http: bool) -> None:
+    if not isinstance(issuer, str) or not issuer or not issuer.isprintable():
+        raise ValueError("name the issuer whose tokens to accept")
+    if issuer.lower().startswith(("http:", "https:")):
+        try:
+            check_base_url(issuer, allow_http=allow_http)
+        except ValueError as exc:
+            raise ConfigurationError(f"the verifier's issuer cannot be used: {exc}") from exc
+
+
+def _checked_url(url: str, *, allow_http: bool) -> str:
+    # Unlike a base URL it may have a query, as some providers' key sets have.
+    query = urlsplit(url).query
+    try:
+        check_base_url(url.removesuffix(f"?{query}"), allow_http=allow_http)
+        if not query.isprintable() or not query.isascii() or " " in query or "\\" in query:
+            raise ValueError("its query has characters that a URL does not have")
+    except ValueError as exc:
+        raise ConfigurationError(f"the verifier's jwks_url cannot be used: {exc}") from exc
+    return url
+
+
+def _given_keys(jwks: Mapping[str, Any] | None) -> GivenKeys:
+    try:
+        return GivenKeys(jwks if jwks is not None else {})
+    except ValueError as exc:
+        raise ConfigurationError(f"the verifier's jwks cannot be used: {exc}") from exc

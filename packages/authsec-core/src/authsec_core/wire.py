@@ -1,0 +1,225 @@
+"""The delegation-token endpoint's messages as values, for clients and servers alike. Pure: no HTTP, no cryptography.
+
+A reply is taken apart and each member's type is checked; whether the grant is good enough is decided by `_exchange`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, NoReturn
+
+from authsec_core.scopes import format_scopes
+from authsec_core.token import Secret
+
+__all__ = [
+    "DELEGATION_TOKEN_PATH",
+    "REPLY_LIMIT",
+    "DelegationReply",
+    "DelegationRequest",
+    "WireError",
+    "format_time",
+    "granted",
+    "parse_reply",
+    "parse_time",
+    "seconds",
+]
+
+DELEGATION_TOKEN_PATH = "/authsec/uflow/sdk/delegation-token"  # noqa: S105 -- a path, not a password
+REPLY_LIMIT = 65536  # bytes of a reply
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9}\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+class WireError(ValueError):
+    """The other side broke the protocol; the text says where, and quotes nothing of what it sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelegationRequest:
+    """What one agent asks for.
+
+    Attributes:
+        base_url: The authority's root; a trailing slash or a base that already ends in `/authsec` is tolerated.
+        scopes: The scopes asked for; None is the whole delegation.
+        audience: The API that the token is for; None leaves it to the authority.
+        ttl: The longest life wanted, in seconds; None leaves it to the authority.
+    """
+
+    base_url: str
+    client_id: str
+    scopes: frozenset[str] | None = None
+    audience: str | None = None
+    ttl: float | None = None
+
+    @property
+    def url(self) -> str:
+        """The endpoint's absolute URL, without its query."""
+        return self.base_url.rstrip("/").removesuffix("/authsec") + DELEGATION_TOKEN_PATH
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The query. A server that does not know `scope`, `audience` or `ttl` ignores them."""
+        wanted = {
+            "client_id": self.client_id,
+            "scope": None if self.scopes is None else format_scopes(self.scopes),
+            "audience": self.audience,
+            "ttl": None if self.ttl is None else str(max(1, math.floor(self.ttl))),
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelegationReply:
+    """A well-formed reply. Times are epoch seconds by the authority's clock; None where it did not say.
+
+    Attributes:
+        token: The compact JWS.
+        header: Its JOSE header, decoded and **not** verified: only the protected API can do that.
+        claims: Its claims, likewise.
+        permissions: The grant that the body names; None where it names none.
+        expires_at: When the body says that the token ends.
+        expires_in: For how many seconds the body says that it lives.
+    """
+
+    token: Secret
+    header: Mapping[str, Any]
+    claims: Mapping[str, Any]
+    token_type: str
+    permissions: frozenset[str] | None
+    expires_at: float | None
+    expires_in: float | None
+    client_id: str | None
+    jti: str | None
+    spiffe_id: str | None
+
+
+def parse_reply(body: bytes) -> DelegationReply:
+    """Take apart the body of a 200.
+
+    Raises:
+        WireError: It is not a JSON object with a compact JWS and members of the right types.
+    """
+    fields = _json_object(body, "the reply")
+    text = fields.get("token") or fields.get("access_token")
+    if not isinstance(text, str):
+        raise WireError("the reply has no token")
+    header, claims = _peek(text)
+    ends = fields.get("expires_at")
+    return DelegationReply(
+        token=Secret(text),
+        header=header,
+        claims=claims,
+        token_type=_text(fields, "token_type") or "Bearer",
+        permissions=_permissions(fields),
+        expires_at=parse_time(ends) if ends is not None else None,
+        expires_in=seconds(fields, "expires_in" if fields.get("expires_in") is not None else "ttl_seconds"),
+        client_id=_text(fields, "client_id") or _text(claims, "client_id"),
+        jti=_text(claims, "jti") or _text(fields, "jti"),
+        spiffe_id=_text(claims, "sub") or _text(fields, "spiffe_id"),
+    )
+
+
+def granted(reply: DelegationReply) -> frozenset[str] | None:
+    """Return what the token itself grants, else what the body says of it, else None."""
+    claimed = _permissions(reply.claims)
+    return reply.permissions if claimed is None else claimed
+
+
+def parse_time(text: object) -> float:
+    """Return the epoch seconds of an RFC 3339 time, with or without fraction digits.
+
+    Raises:
+        WireError: It is none.
+
+    >>> parse_time("1970-01-01T00:00:01.5Z")
+    1.5
+    """
+    match = _RFC3339.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise WireError("a time is not RFC 3339")
+    day, clock, fraction, zone = match.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in 'Zz' else zone}")
+        return moment.timestamp() + float(fraction or 0)
+    except (ValueError, OverflowError) as exc:
+        raise WireError("a time is not RFC 3339") from exc
+
+
+def format_time(at: float) -> str:
+    """Return epoch seconds as RFC 3339 UTC, whole seconds, with `Z`.
+
+    >>> format_time(1.5)
+    '1970-01-01T00:00:01Z'
+    """
+    return datetime.fromtimestamp(math.floor(at), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    parts = token.split(".")
+    if len(parts) != 3 or not all(parts) or not token.isascii():
+        raise WireError("the token is not a signed JWT")
+    header, claims, _ = (_base64url(part) for part in parts)  # the signature too: it will go into a header
+    return _json_object(header, "the token"), _json_object(claims, "the token")
+
+
+def _base64url(text: str) -> bytes:
+    if not _BASE64URL.fullmatch(text):
+        raise WireError("the token is not base64url")
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError) as exc:
+        raise WireError("the token is not base64url") from exc
+
+
+def _json_object(raw: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        # Not `from exc`: a JSONDecodeError carries the whole text, token and all.
+        raise WireError(f"{what} is not JSON") from None
+    if not isinstance(value, dict):
+        raise WireError(f"{what} is not a JSON object")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _permissions(fields: Mapping[str, Any]) -> frozenset[str] | None:
+    listed = fields.get("permissions")
+    if listed is None:
+        spaced = _text(fields, "scope")
+        return None if spaced is None else frozenset(spaced.split())
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        raise WireError("the permissions are not a list of text")
+    return frozenset(listed)
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, str):
+        raise WireError(f"{name} is not text")
+    return value
+
+
+def seconds(fields: Mapping[str, Any], name: str) -> float | None:
+    """Return the member `name` as seconds, or None where it is missing.
+
+    Raises:
+        WireError: It is there and is not a finite number.
+    """
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e12:
+        raise WireError(f"{name} is not a number of seconds")
+    return float(value)
