@@ -1,0 +1,232 @@
+"""The demo: AutoGen and CrewAI agents fetch protected data, in MOCK and then LIVE; then a refusal and a revocation.
+
+Everything is real but the model: the frameworks, HTTP, RS256, an authority and a protected API, all on this machine.
+`--json` prints the outcome for programs. The exit code is 0 when every step came out as it should.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from model import summary
+from protected_api import protected_api
+
+from authsec_core import AuthSecClient, AuthSecConfig, DelegationToken, TokenVerifier
+from authsec_core.testing import LocalAgent, LocalAuthority, LoopbackServer, ScriptedModel, assert_no_secret, call
+
+Chat = Callable[[AuthSecClient, str, ScriptedModel, str], None]
+
+METRICS = {"endpoint": "secure-vault/metrics", "scope": "read:metrics"}
+RECORDS = {"endpoint": "secure-vault/records", "scope": "read:records"}
+PAYROLL = {"endpoint": "finance/payroll", "scope": "read:payroll"}
+SETTLE = 1.0  # seconds in which the API is sure to have fetched the list of revoked tokens again
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one conversation came to."""
+
+    title: str
+    agent: str
+    mode: str
+    scope: str
+    jti: str
+    ttl: int
+    decision: str
+    as_expected: bool
+    transcript: list[str] = field(default_factory=list)
+
+
+def chat_autogen(client: AuthSecClient, name: str, model: ScriptedModel, task: str) -> None:
+    """Let an AutoGen assistant propose calls and a user proxy run them."""
+    import autogen
+    from authsec_autogen import register_secure_fetch
+
+    assistant = autogen.AssistantAgent(name, llm_config=model.llm_config)
+    proxy = autogen.UserProxyAgent(
+        "proxy",
+        human_input_mode="NEVER",
+        code_execution_config=False,
+        is_termination_msg=lambda message: "TERMINATE" in (message.get("content") or ""),
+    )
+    register_secure_fetch(caller=assistant, executor=proxy, client=client, name="fetch_secure_data")
+    proxy.initiate_chat(assistant, message=task, silent=True)
+
+
+def chat_crewai(client: AuthSecClient, name: str, model: ScriptedModel, task: str) -> None:
+    """Let a CrewAI agent do one task with the tool."""
+    from authsec_crewai import AuthSecSecureFetchTool
+    from crewai import LLM, Agent, Crew, Task
+
+    tool = AuthSecSecureFetchTool(client=client, name="fetch_secure_data")
+    agent = Agent(role=name, goal="Report", backstory="A careful analyst.", tools=[tool], llm=LLM(**model.crewai_llm))
+    report = Task(description=task, expected_output="A brief summary.", agent=agent)
+    Crew(agents=[agent], tasks=[report], tracing=False).kickoff()
+
+
+class Demo:
+    """The steps, one after the other, each reported as it ends."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.steps: list[Step] = []
+
+    def run(self) -> None:
+        """Run all of them."""
+        for framework, chat in (("AutoGen", chat_autogen), ("CrewAI", chat_crewai)):
+            with AuthSecClient(AuthSecConfig(mode="mock")) as client:
+                self._converse(f"{framework}, MOCK", chat, client, METRICS, "success")
+        with LocalAuthority() as authority:
+            verifier = TokenVerifier(
+                issuer=authority.issuer,
+                audience="authsec-api",
+                jwks_url=authority.jwks_url,
+                require_status=True,
+                revocation_max_age=SETTLE,
+            )
+            with protected_api(verifier) as api:
+                self._live(authority, api)
+
+    def _live(self, authority: LocalAuthority, api: LoopbackServer) -> None:
+        analyst = authority.register(["read:metrics", "read:records"], agent_key="demo-key-of-the-analyst", ttl=900)
+        with live_client(authority, api, analyst) as client:
+            self._converse("AutoGen, LIVE", chat_autogen, client, METRICS, "success")
+        with live_client(authority, api, analyst) as client:
+            self._converse("CrewAI, LIVE", chat_crewai, client, RECORDS, "success")
+        with live_client(authority, api, analyst) as client:
+            before = len(api.requests)
+            self._converse("a scope that was never granted", chat_autogen, client, PAYROLL, "delegation_refused")
+            self._say(f"      the API was called {len(api.requests) - before} times")
+        with live_client(authority, api, analyst) as client:
+            self._revoke_midway(authority, analyst, client)
+
+    def _revoke_midway(self, authority: LocalAuthority, agent: LocalAgent, client: AuthSecClient) -> None:
+        def revoke(body: object) -> object:
+            authority.revoke_agent(agent.client_id)
+            time.sleep(SETTLE)
+            return call("fetch_secure_data", **METRICS)
+
+        self._converse("revoked after the first call", chat_autogen, client, METRICS, "delegation_refused", revoke)
+
+    def _converse(
+        self, title: str, chat: Chat, client: AuthSecClient, ask: dict[str, str], expected: str, *turns: Any
+    ) -> None:
+        self._say(f"\n{len(self.steps) + 1:>3}. {title}")
+        said: list[str] = []
+
+        def close(body: dict[str, Any]) -> str:
+            said.append(summary("Here is what I found: {data}.")(body))
+            return said[-1]
+
+        script = [call("fetch_secure_data", **ask), *turns, close]
+        held = None if expected != "success" and not turns else client.delegation_token(ask["scope"])
+        with ScriptedModel(*script) as model:
+            with quiet():
+                chat(client, "analyst", model, "Fetch what you may from the protected API and sum it up.")
+            step = self._judge(title, client, ask["scope"], held, expected, model)
+        step.transcript.extend(f"agent says   {text.removesuffix(' TERMINATE')}" for text in said)
+        self.steps.append(step)
+        for line in step.transcript:
+            self._say(f"      {line}")
+
+    def _judge(
+        self,
+        title: str,
+        client: AuthSecClient,
+        scope: str,
+        held: DelegationToken | None,
+        expected: str,
+        model: ScriptedModel,
+    ) -> Step:
+        """Read off the model's own requests what happened, and that no credential was among them."""
+        secrets = [held.value] if held else []
+        if client.config.agent_key is not None:
+            secrets.append(client.config.agent_key.get_secret_value())
+        if secrets:
+            assert_no_secret(model.transcript, *secrets)
+        result = json.loads(model.tool_results[-1])
+        outcome = "success" if result["status"] == "success" else result["code"]
+        return Step(
+            title=title,
+            agent=client.config.client_id or "(mock agent)",
+            mode=result["mode"],
+            scope=scope,
+            jti=held.jti or "-" if held else "-",
+            ttl=round(held.lifetime) if held else 0,
+            decision="allowed" if outcome == "success" else f"refused: {outcome}",
+            as_expected=outcome == expected,
+            transcript=list(transcript(model)),
+        )
+
+
+def live_client(authority: LocalAuthority, api: LoopbackServer, agent: LocalAgent) -> AuthSecClient:
+    """Return a client for `agent`, as its environment would configure it."""
+    return AuthSecClient(
+        AuthSecConfig(
+            mode="live",
+            base_url=authority.base_url,
+            client_id=agent.client_id,
+            agent_key=agent.agent_key,
+            api_base_url=api.base_url,
+        )
+    )
+
+
+def transcript(model: ScriptedModel) -> Iterator[str]:
+    """Yield the conversation as the model saw it, without its instructions."""
+    for message in model.requests[-1]["messages"]:
+        for made in message.get("tool_calls") or ():
+            arguments = json.loads(made["function"]["arguments"])
+            yield f"agent calls  {made['function']['name']}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
+        if message["role"] == "tool":
+            yield f"tool answers {message['content']}"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the frameworks' own console output out of the transcript."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def table(steps: Sequence[Step]) -> str:
+    """Return the closing table."""
+    rows = [("agent", "mode", "scope", "jti", "ttl", "decision")]
+    rows += [(s.agent[:13], s.mode, s.scope, s.jti[:13], f"{s.ttl} s" if s.ttl else "-", s.decision) for s in steps]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo and report it."""
+    parser = argparse.ArgumentParser(description="Agents fetch protected data with short-lived tokens.")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON; the transcript goes to stderr")
+    options = parser.parse_args(arguments)
+    for name in [name for name in os.environ if name.startswith(("AUTHSEC_", "DOWNSTREAM_URL"))]:
+        del os.environ[name]  # the demo is about none of your own agents
+    started = time.monotonic()
+    demo = Demo(lambda text: print(text, file=sys.stderr if options.json else sys.stdout, flush=True))
+    demo.run()
+    good = all(step.as_expected for step in demo.steps)
+    if options.json:
+        print(json.dumps({"ok": good, "steps": [asdict(step) for step in demo.steps]}, indent=2))
+    else:
+        print(f"\n{table(demo.steps)}\n")
+        print("No credential was in anything that a model received; each was searched for.")
+        print(f"{'Everything came out as it should' if good else 'SOMETHING DID NOT COME OUT AS IT SHOULD'}", end=" ")
+        print(f"({time.monotonic() - started:.0f} s).")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

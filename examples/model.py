@@ -1,0 +1,56 @@
+"""Which model the examples talk to: OpenAI where `OPENAI_API_KEY` is set, else a scripted one on this machine.
+
+Your own agents do not need this file: give them the `llm_config` or `LLM` that they have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from authsec_core.testing import ScriptedModel, call
+
+__all__ = ["autogen_llm", "call", "crewai_llm", "summary"]
+
+Turn = Any  # text, a call, a list of calls, or a function of the request: see ScriptedModel
+
+
+@contextmanager
+def autogen_llm(*script: Turn) -> Iterator[dict[str, Any]]:
+    """Provide an `llm_config` for classic AutoGen; `script` is what the offline model says, turn by turn."""
+    if key := os.environ.get("OPENAI_API_KEY"):
+        # cache_seed None: AutoGen would otherwise keep tool results in ./.cache, in clear.
+        yield {"config_list": [{"model": _openai_model(), "api_key": key}], "cache_seed": None}
+    else:
+        with ScriptedModel(*script) as model:
+            yield model.llm_config
+
+
+@contextmanager
+def crewai_llm(*script: Turn) -> Iterator[dict[str, Any]]:
+    """Provide the arguments of CrewAI's `LLM`; `script` as above."""
+    if key := os.environ.get("OPENAI_API_KEY"):
+        yield {"model": _openai_model(), "api_key": key}
+    else:
+        with ScriptedModel(*script) as model:
+            yield dict(model.crewai_llm)
+
+
+def summary(template: str) -> Callable[[Mapping[str, Any]], str]:
+    """Return a turn that reads the tool's last result and fills `template` from it, as a real model would."""
+
+    def turn(body: Mapping[str, Any]) -> str:
+        results = [message["content"] for message in body["messages"] if message["role"] in {"tool", "function"}]
+        result = json.loads(results[-1])
+        if isinstance(result, dict) and result.get("status") == "error":
+            return f"I could not fetch the data ({result['code']}): {result['message']} TERMINATE"
+        return template.format(data=result.get("data", result) if isinstance(result, dict) else result) + " TERMINATE"
+
+    return turn
+
+
+def _openai_model() -> str:
+    return os.environ.get("OPENAI_MODEL", "gpt-4o-mini")
