@@ -1,0 +1,259 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["nox[uv]>=2025.11.12"]
+# ///
+"""Every command of developers and CI: `python3 noxfile.py -s <session>`, or `nox -s <session>`; `-l` lists them.
+
+Run as a script it needs CPython 3.10 or later and nothing else: it puts nox and uv into `.nox/` when they are missing.
+Sessions work on the built packages, never on the sources.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent
+_STARTED_AGAIN = "AUTHSEC_NOXFILE_STARTED_AGAIN"
+
+os.environ.setdefault("UV_SYSTEM_CERTS", "1")  # uv ignores pip's certificate settings; trust what the machine trusts
+os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
+
+
+def _provide_nox() -> NoReturn:
+    """Make an environment with this script's dependencies, unless it is there already, and start again inside it."""
+    if sys.version_info < (3, 10):
+        sys.exit(f"authsec needs CPython 3.10 or later; {sys.executable} is {sys.version.split()[0]}")
+    if importlib.util.find_spec("ensurepip") is None:
+        package = f"python3.{sys.version_info[1]}-venv"
+        sys.exit(f"{sys.executable} has no ensurepip, so it cannot make environments. On Debian: apt install {package}")
+    if _STARTED_AGAIN in os.environ:
+        sys.exit("nox is still missing after it was installed. Delete the folder .nox and try again.")
+    block = re.search(r"^# dependencies = \[(.*)\]$", Path(__file__).read_text(encoding="utf-8"), re.MULTILINE)
+    requirements = re.findall(r'"([^"]+)"', block[1]) if block else []
+    # One environment per interpreter: the sessions without a Python of their own use the one that was given.
+    wanted = "\n".join([sys.version, os.path.realpath(sys.executable), *requirements])
+    home = ROOT / ".nox" / f"bootstrap-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
+    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    ready = home / "ready"
+    if not ready.exists():
+        print(f"Putting nox and uv into {home.relative_to(ROOT)} ...", file=sys.stderr)
+        venv.EnvBuilder(clear=True, with_pip=True, symlinks=os.name != "nt").create(home)
+        if subprocess.call([str(python), "-m", "pip", "install", "--quiet", *requirements]) != 0:
+            sys.exit("pip could not install nox and uv: its message is above. The next run tries again.")
+        ready.touch()
+    environment = {**os.environ, _STARTED_AGAIN: "1"}
+    command = [str(python), *sys.argv]
+    if os.name == "nt":  # there, exec returns to the shell at once
+        sys.exit(subprocess.call(command, env=environment))
+    os.execve(python, command, environment)
+
+
+try:
+    import nox
+except ImportError:
+    _provide_nox()
+os.environ.pop(_STARTED_AGAIN, None)
+
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+PACKAGES = ("authsec-core", "authsec-autogen", "authsec-crewai")
+
+nox.needs_version = ">=2025.11.12"
+nox.options.default_venv_backend = "uv"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = True  # a Python that is missing is a failure, not a skip
+nox.options.sessions = ["lint", "types", "tests"]
+
+
+def _append_pyenv_to_path() -> None:
+    """Let nox find pyenv's interpreters, also where HOME is an empty folder and pyenv belongs to the real one."""
+    roots = [os.environ.get("PYENV_ROOT", ""), os.path.expanduser("~/.pyenv")]
+    with contextlib.suppress(KeyError, OSError, ImportError):  # a user without an entry in the password file
+        roots.append(os.path.expanduser(f"~{getpass.getuser()}/.pyenv"))
+    folders = [
+        str(found) for root in dict.fromkeys(filter(None, roots)) for found in Path(root).glob("versions/3.*/bin")
+    ]
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), *sorted(folders)])
+
+
+_append_pyenv_to_path()
+_GIVEN = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def _one_of(*versions: str) -> str | None:
+    """Return None, which is the Python that was given, if it will do; else the first version that is found."""
+    if _GIVEN in versions:
+        return None
+    return next((version for version in versions if shutil.which(f"python{version}")), versions[0])
+
+
+def _build(session: nox.Session) -> Path:
+    """Return the folder with this tree's sdists and wheels; they are built once for each content of the sources."""
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((ROOT / "packages" / package).rglob("*")):
+            if path.is_file() and not {"tests", "__pycache__", ".mypy_cache"} & set(path.relative_to(ROOT).parts):
+                digest.update(f"{path.relative_to(ROOT).as_posix()}\n{path.stat().st_size}\n".encode())
+                digest.update(path.read_bytes())
+    built = ROOT / ".nox" / "built" / digest.hexdigest()[:16]
+    if not built.exists():
+        fresh = Path(tempfile.mkdtemp(prefix="building-", dir=session.cache_dir))
+        for package in PACKAGES:
+            session.run_install(
+                "uv", "build", "--quiet", "--python", sys.executable, "--out-dir", str(fresh), f"packages/{package}"
+            )
+        built.parent.mkdir(exist_ok=True)
+        fresh.rename(built)
+    return built
+
+
+def _install(session: nox.Session, *packages: str, groups: Sequence[str] = (), also: Sequence[str] = ()) -> None:
+    """Install packages of this tree from their wheels, groups of developer tools, and other requirements.
+
+    The wheels are named by file: on a public index some of their names belong to others.
+    """
+    built = _build(session)
+    requirements = []
+    for package in packages:
+        stem = package.partition("[")[0].replace("-", "_")
+        requirements.append(f"{package} @ {next(built.glob(f'{stem}-*.whl')).as_uri()}")
+    session.install(*requirements, *also, *(f"--group={group}" for group in groups))
+
+
+def _private(session: nox.Session) -> dict[str, str | None]:
+    """Return an environment in which programs write only below the session's folder, and nothing phones home."""
+    home = Path(session.create_tmp()) / "home"
+    home.mkdir(exist_ok=True)
+    return {
+        "HOME": str(home),
+        "USERPROFILE": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_DATA_HOME": str(home / "data"),
+        "CREWAI_STORAGE_DIR": str(home / "crewai"),
+        "CREWAI_DISABLE_TELEMETRY": "true",
+        "CREWAI_TRACING_ENABLED": "false",
+        "OTEL_SDK_DISABLED": "true",
+        "COVERAGE_FILE": str(home / "coverage"),
+        "TMPDIR": os.environ.get("TMPDIR"),  # pytest's folders below the repository would inherit its conftest.py
+        "PYTHONPATH": None,  # else the sources could take the place of the wheels
+    }
+
+
+def _autogen(session: nox.Session) -> str:
+    """Return the AutoGen adapter with the lineage that this session's Python can have."""
+    classic = str(session.python or _GIVEN) in ("3.10", "3.11", "3.12")
+    return "authsec-autogen[classic]" if classic else "authsec-autogen[ag2-legacy]"
+
+
+@nox.session(python=_one_of("3.12", "3.11", "3.13", "3.10"))
+def demo(session: nox.Session) -> None:
+    """Run the demo: AutoGen and CrewAI, MOCK and LIVE, a refusal and a revocation. `-- --json` for machines."""
+    _install(session, "authsec-core", _autogen(session), "authsec-crewai")
+    session.run("python", "examples/demo.py", *session.posargs, env=_private(session), stderr=None)
+
+
+def _tests(session: nox.Session) -> None:
+    """Run the tests that need no agent framework, on the built wheels, with branch coverage."""
+    _install(session, "authsec-core", "authsec-autogen", groups=["test"])
+    session.install("--no-deps", next(_build(session).glob("authsec_crewai-*.whl")).as_uri())
+    environment = _private(session)
+    folders = [f"packages/{package}/tests" for package in PACKAGES] + ["tests", "--ignore=tests/examples"]
+    session.run("coverage", "run", "-m", "pytest", *folders, *session.posargs, env=environment)
+    session.run("coverage", "report", env=environment)
+
+
+nox.session(name="tests")(_tests)  # with the Python that was given
+for _version in PYTHONS:
+    nox.session(name=f"tests-{_version}", python=_version)(_tests)
+
+
+FRAMEWORKS = {
+    # session: the framework, the adapter, the Pythons that the framework supports
+    "pyautogen-0.2.35": ("pyautogen==0.2.35", "authsec-autogen", ("3.12", "3.11", "3.10")),
+    "ag2-0.14": ("ag2[openai]==0.14.*", "authsec-autogen", ("3.12", "3.13", "3.11", "3.10")),
+    "crewai-1.15": ("crewai==1.15.*", "authsec-crewai", ("3.12", "3.13", "3.11", "3.10")),
+}
+
+
+@nox.session
+@nox.parametrize(
+    "python,framework,adapter",
+    [nox.param(_one_of(*pythons), *what, id=name) for name, (*what, pythons) in FRAMEWORKS.items()],
+)
+def adapters(session: nox.Session, framework: str, adapter: str) -> None:
+    """Run an adapter's tests against one framework, alone in its environment."""
+    _install(session, "authsec-core", adapter, groups=["test"], also=[framework])
+    session.run("pytest", f"packages/{adapter}/tests", "--no-skipped-modules", *session.posargs, env=_private(session))
+
+
+@nox.session(python=_one_of("3.12", "3.11", "3.13", "3.10"))
+def examples(session: nox.Session) -> None:
+    """Run the tests of the examples, with AutoGen and CrewAI."""
+    _install(session, "authsec-core", _autogen(session), "authsec-crewai", groups=["test"])
+    session.run("pytest", "tests/examples", *session.posargs, env=_private(session))
+
+
+@nox.session(python=_one_of("3.12", "3.11", "3.10"))
+def types(session: nox.Session) -> None:
+    """Check all code with mypy, and with pyright that the public names of the wheels are fully typed."""
+    _install(session, "authsec-core", "authsec-autogen[classic]", "authsec-crewai", groups=["test", "types"])
+    session.run("mypy")
+    for folder in sorted({*ROOT.glob("packages/*/tests"), ROOT / "tests"}):
+        session.run("mypy", str(folder), env={"MYPYPATH": str(folder)})
+    for package in PACKAGES:
+        session.run("pyright", "--ignoreexternal", "--verifytypes", package.replace("-", "_"))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, rules and spelling."""
+    session.install("--group=lint")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("codespell")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Put sdists and wheels into dist/ and check them."""
+    session.install("--group=build")
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    dist.mkdir()
+    files = [shutil.copy(path, dist) for path in sorted(_build(session).glob("authsec*"))]
+    session.run("twine", "check", "--strict", *map(str, files))
+    wheels = sorted(dist.glob("*.whl"))
+    if len({wheel.name.split("-")[1] for wheel in wheels}) != 1 or len(wheels) != len(PACKAGES):
+        session.error(f"expected one wheel of one version for each package: {[wheel.name for wheel in wheels]}")
+    for wheel in wheels:
+        names = zipfile.ZipFile(wheel).namelist()
+        for needed in ("/py.typed", "/licenses/LICENSE"):
+            if not any(name.endswith(needed) for name in names):
+                session.error(f"{wheel.name} has no {needed}")
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests of the core with the oldest dependencies that its metadata allows."""
+    session.install("--resolution=lowest-direct", "-r", "packages/authsec-core/pyproject.toml")
+    _install(session, "authsec-core", groups=["test"])
+    session.run("uv", "pip", "list")
+    session.run("pytest", "packages/authsec-core/tests", *session.posargs, env=_private(session))
+
+
+if __name__ == "__main__":
+    nox.main()
