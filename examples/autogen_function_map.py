@@ -8,10 +8,10 @@ import os
 
 import autogen
 import httpx
-from authsec_autogen import AuthSecClient, AuthSecConfig
-from model import autogen_llm, call, summary
 
+from authsec_autogen import AuthSecClient, AuthSecConfig
 from authsec_core.testing import LoopbackServer, Reply, Request
+from model import autogen_llm, call, summary
 
 offline = (call("fetch_secure_data", customer_id="42"), summary("Customer {data[id]} is on the {data[plan]} plan."))
 

@@ -5,6 +5,7 @@ auditor's attempt to use the analyst's tool (the third turn below) is refused.
 """
 
 import autogen
+
 from authsec_autogen import AuthSecClient, AuthSecConfig, register_secure_fetch
 from model import autogen_llm, call
 

@@ -4,6 +4,7 @@ With nothing set it runs in MOCK mode. Set AUTHSEC_BASE_URL, AUTHSEC_AGENT_CLIEN
 """
 
 import autogen
+
 from authsec_helper import fetch_secure_data
 from model import autogen_llm, call, summary
 

@@ -5,6 +5,7 @@ With nothing set it runs in MOCK mode. Set AUTHSEC_BASE_URL, AUTHSEC_AGENT_CLIEN
 
 from authsec_crewai.tools import AuthSecSecureFetchTool
 from crewai import LLM, Agent, Crew, Task
+
 from model import call, crewai_llm, summary
 
 secure_tool = AuthSecSecureFetchTool()

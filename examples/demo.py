@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from model import summary
-from protected_api import protected_api
-
 from authsec_core import AuthSecClient, AuthSecConfig, DelegationToken, TokenVerifier
 from authsec_core.testing import LocalAgent, LocalAuthority, LoopbackServer, ScriptedModel, assert_no_secret, call
+from model import summary
+from protected_api import protected_api
 
 Chat = Callable[[AuthSecClient, str, ScriptedModel, str], None]
 
@@ -49,6 +48,7 @@ class Step:
 def chat_autogen(client: AuthSecClient, name: str, model: ScriptedModel, task: str) -> None:
     """Let an AutoGen assistant propose calls and a user proxy run them."""
     import autogen
+
     from authsec_autogen import register_secure_fetch
 
     assistant = autogen.AssistantAgent(name, llm_config=model.llm_config)
@@ -64,8 +64,9 @@ def chat_autogen(client: AuthSecClient, name: str, model: ScriptedModel, task: s
 
 def chat_crewai(client: AuthSecClient, name: str, model: ScriptedModel, task: str) -> None:
     """Let a CrewAI agent do one task with the tool."""
-    from authsec_crewai import AuthSecSecureFetchTool
     from crewai import LLM, Agent, Crew, Task
+
+    from authsec_crewai import AuthSecSecureFetchTool
 
     tool = AuthSecSecureFetchTool(client=client, name="fetch_secure_data")
     agent = Agent(role=name, goal="Report", backstory="A careful analyst.", tools=[tool], llm=LLM(**model.crewai_llm))
@@ -110,7 +111,7 @@ class Demo:
             self._revoke_midway(authority, analyst, client)
 
     def _revoke_midway(self, authority: LocalAuthority, agent: LocalAgent, client: AuthSecClient) -> None:
-        def revoke(body: object) -> object:
+        def revoke(_body: object) -> object:
             authority.revoke_agent(agent.client_id)
             time.sleep(SETTLE)
             return call("fetch_secure_data", **METRICS)

@@ -1,4 +1,4 @@
-"""Is this machine set up? Prints mode, identity (masked), expiry and whether the cache works; exits 1 where it is not."""
+"""Is this machine set up? Prints mode, masked identity, expiry and whether the cache works; exits 1 if not."""
 
 import sys
 

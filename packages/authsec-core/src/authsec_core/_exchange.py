@@ -1,7 +1,7 @@
 """One token exchange: what to send, when to try again, and whether what came back is a token for us.
 
-The decisions are a generator that yields what to do (`Call`, `Pause`) and is told what happened (`Reply`, `Failure`), so
-that `exchange` and `exchange_async` differ in nothing but how they do it. Contract: wire.md section 1, RFC 6750.
+The decisions are a generator that yields what to do (`Call`, `Pause`) and is told what happened (`Reply`, `Failure`),
+so that `exchange` and `exchange_async` differ in nothing but how they do it. Contract: wire.md section 1, RFC 6750.
 """
 
 from __future__ import annotations

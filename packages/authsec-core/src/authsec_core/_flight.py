@@ -15,7 +15,6 @@ from typing import Final, Literal, TypeAlias
 from authsec_core._freshness import Lease
 from authsec_core.errors import AuthSecError
 
-
 __all__ = ["ABANDONED", "LOST", "Flight", "Landing"]
 
 ABANDONED: Final = "abandoned"
@@ -31,7 +30,7 @@ class Flight:
     def __init__(self) -> None:
         self._future: Future[Landing] = Future()
         self._future.set_running_or_notify_cancel()
-        self.leader = threading.get_ident()
+        self.leader: int = threading.get_ident()
 
     def land(self, landing: Landing) -> None:
         """Wake everyone who waits."""

@@ -1,4 +1,4 @@
-"""What has to be made anew in a child process: locks that a thread of the parent may have held, sockets it still uses."""
+"""What a child process has to make anew: locks that a thread of the parent may have held, sockets it still uses."""
 
 from __future__ import annotations
 

@@ -31,10 +31,10 @@ class Lease:
 
     def __init__(self, token: DelegationToken, *, margin: float, longest: float | None = None) -> None:
         lifetime = token.lifetime if longest is None else min(token.lifetime, longest)
-        self.token = token
-        self.text = token.value  # read in the hot path; this class has no repr of its content
-        self.ends_at = token.sent_at + lifetime
-        self.fresh_until = self.ends_at - min(margin, lifetime / 4)
+        self.token: DelegationToken = token
+        self.text: str = token.value  # read in the hot path; this class has no repr of its content
+        self.ends_at: float = token.sent_at + lifetime
+        self.fresh_until: float = self.ends_at - min(margin, lifetime / 4)
 
     def at(self, now: float) -> Freshness:
         """Return the state at the steady clock's reading `now`."""

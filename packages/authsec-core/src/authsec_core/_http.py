@@ -100,7 +100,7 @@ def send(client: httpx.Client, call: Call, clock: Clock, *, auth: httpx.Auth | N
 async def send_async(
     client: httpx.AsyncClient, call: Call, clock: Clock, *, auth: httpx.Auth | None = None
 ) -> Reply | Failure:
-    """Do what `send` does, without blocking the loop; the deadline holds even against a server that trickles headers."""
+    """Do what `send` does, without blocking the loop. The deadline holds even where headers come in a trickle."""
     import anyio  # httpx's own; loaded with its first asynchronous request
 
     with anyio.move_on_after(max(0.0, call.deadline - clock.steady())):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
-from authsec_core._fork import renew_after_fork
 from authsec_core._flight import ABANDONED, Flight
+from authsec_core._fork import renew_after_fork
 from authsec_core._freshness import Freshness, Lease
 from authsec_core.errors import AuthSecError, DelegationRefusedError, ScopeNotGrantedError
 from authsec_core.token import DelegationToken

@@ -177,8 +177,8 @@ class AuthSecClient:
     """Delegation tokens for one agent, and requests to protected APIs that carry them.
 
     `AuthSecClient()` reads the environment; `AuthSecClient(base_url=..., client_id=...)` and
-    `AuthSecClient(AuthSecConfig(...))` are told. Constructing it opens no connection. It may be shared by threads, and a
-    forked child may go on using it.
+    `AuthSecClient(AuthSecConfig(...))` are told. Constructing it opens no connection. It may be shared by threads, and
+    a forked child may go on using it.
 
     Args:
         config: The settings; or give single ones by name, and the environment supplies the rest.

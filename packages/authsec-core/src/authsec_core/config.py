@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 from uuid import UUID
 
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
@@ -71,7 +71,7 @@ class AuthSecConfig(BaseSettings):
         ConfigurationError: A setting is missing, wrong or unsafe. The message names the variable and the mend.
     """
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix=_PREFIX, frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
     )
 
@@ -97,7 +97,7 @@ class AuthSecConfig(BaseSettings):
     mock_permissions: Annotated[frozenset[str] | None, NoDecode] = None
     env_file: Path | None = None
 
-    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _set_by: dict[str, str] = PrivateAttr(default_factory=dict)
     _resolved_mode: Mode = PrivateAttr(default="mock")
 
     @classmethod
@@ -121,7 +121,7 @@ class AuthSecConfig(BaseSettings):
         except ValidationError as exc:
             # Not `from exc`: pydantic keeps the rejected input, which may be a secret.
             raise ConfigurationError(_explain(exc)) from None
-        config._origins = {field: label for label, layer in reversed(layers.items()) for field in layer}
+        config._set_by = {field: label for label, layer in reversed(layers.items()) for field in layer}
         config._check_together()
         config._check_proof(layers)
         config._resolved_mode = config._resolve_mode()
@@ -179,9 +179,9 @@ class AuthSecConfig(BaseSettings):
         return self._resolved_mode
 
     @property
-    def origins(self) -> Mapping[str, str]:
+    def set_by(self) -> Mapping[str, str]:
         """Where each setting came from: `argument`, `environment` or `env file`. Defaults are not listed."""
-        return dict(self._origins)
+        return dict(self._set_by)
 
     def policy(self, base_url: str) -> EndpointPolicy:
         """Return the endpoint policy of these settings for the API at `base_url`."""
@@ -201,7 +201,7 @@ class AuthSecConfig(BaseSettings):
     def _check_proof(self, layers: Mapping[str, Mapping[str, Any]]) -> None:
         """Refuse to carry a key that was configured beside one authority to another one."""
         for proof in ("agent_key", "workload_token_file"):
-            beside = layers.get(self._origins.get(proof, ""), {}).get("base_url")
+            beside = layers.get(self._set_by.get(proof, ""), {}).get("base_url")
             if beside and self.base_url and origin_of(str(beside)) != origin_of(self.base_url):
                 raise ConfigurationError(
                     f"{variable(proof)} was configured for {origin_of(str(beside))}, not for "

@@ -1,4 +1,4 @@
-"""An endpoint that a model chose -> one absolute URL below the operator's API and the scopes for it, or a refusal. Pure.
+"""An endpoint that a model chose -> one URL below the operator's API and the scopes for it, or a refusal. Pure.
 
 The text is hostile until proven otherwise (`../`, `//host`, `%2e%2e`, look-alikes of `/`). It is decoded once, checked,
 and encoded again, so that what was checked is what is sent. Whether the authority grants the scopes is not asked here.

@@ -1,4 +1,4 @@
-"""What a protected API's answer, or an error, means: to people a `FetchResult` or an exception, to a model bounded JSON.
+"""What a protected API's answer means: to people a `FetchResult` or an exception, to a model bounded JSON.
 
 Pure: it is handed what came back. No result ever holds a header, a token, a traceback or the body of an error.
 """
@@ -56,7 +56,7 @@ class FetchResult:
     def to_json(self, *, limit: int = RESULT_LIMIT) -> str:
         """Return what a model is shown: JSON text of at most `limit` bytes.
 
-        Data that does not fit becomes an error that says so; it is never cut, since half an answer reads like a whole one.
+        Data that does not fit becomes an error that says so; it is never cut: half an answer reads like a whole one.
         """
         fields: dict[str, Any] = {"status": self.status, "mode": self.mode, "code": self.code}
         if self.ok:

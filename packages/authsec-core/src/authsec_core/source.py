@@ -192,7 +192,7 @@ class CachingSource:
                         if step.leader == threading.get_ident()
                         else step.wait(self._patience)
                     )
-                except BaseException as exc:  # handed on, not swallowed: `_steps` decides what it means
+                except BaseException as exc:  # noqa: BLE001 -- handed on: `_steps` decides what it means
                     step = steps.throw(exc)
                 else:
                     step = steps.send(outcome)
@@ -223,7 +223,7 @@ class AsyncCachingSource:
             while True:
                 try:
                     outcome = await (self._source.atoken(request) if step is ASK else step.wait_async())
-                except BaseException as exc:  # handed on, not swallowed: a cancelled leader must let a waiter lead
+                except BaseException as exc:  # noqa: BLE001 -- handed on: a cancelled leader lets a waiter lead
                     step = steps.throw(exc)
                 else:
                     step = steps.send(outcome)

@@ -1,4 +1,4 @@
-"""What a delegation token is to its holder: a frozen value that never prints, pickles or compares its secret by accident.
+"""What a delegation token is to its holder: a frozen value that never prints or pickles its secret.
 
 It does not say whether a token is good (`verify`) or still fresh (`_freshness`).
 """
@@ -24,6 +24,7 @@ class Secret:
         self._text = text
 
     def __call__(self) -> str:
+        """Return the text."""
         return self._text
 
     def __repr__(self) -> str:

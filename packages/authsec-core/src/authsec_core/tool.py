@@ -29,7 +29,7 @@ def secure_fetch(client: AuthSecClient, endpoint: str, scope: str, *, per_call: 
     try:
         _check(endpoint, scope)
         result = client.fetch(endpoint, scope, cache=not per_call)
-    except Exception as exc:  # the tool's rim: whatever it is, the model is told and the conversation goes on
+    except Exception as exc:  # noqa: BLE001 -- the rim: the model is told and the conversation goes on
         result = _error(exc, client.mode)
     return _report(result, client)
 
@@ -39,7 +39,7 @@ async def secure_fetch_async(client: AsyncAuthSecClient, endpoint: str, scope: s
     try:
         _check(endpoint, scope)
         result = await client.fetch(endpoint, scope, cache=not per_call)
-    except Exception as exc:  # the tool's rim, as above
+    except Exception as exc:  # noqa: BLE001 -- the rim, as above
         result = _error(exc, client.mode)
     return _report(result, client)
 
