@@ -228,6 +228,21 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def readme(session: nox.Session) -> None:
+    """Run the README's shell commands as they stand there, but for the noxfile's own, which `.ci/run` has."""
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    script = "".join(re.sub(r"^python3 noxfile\.py .*\n", "", block, flags=re.MULTILINE) for block in blocks)
+    folder = Path(session.create_tmp()) / "newcomer"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    shutil.copytree(_build(session), folder / "dist")
+    with session.chdir(folder):
+        session.run("bash", "-euxo", "pipefail", "-c", script, external=True, env=_private(session))
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Put sdists and wheels into dist/ and check them."""
     session.install("--group=build")

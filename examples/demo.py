@@ -12,6 +12,7 @@ import io
 import json
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -84,6 +85,7 @@ class Demo:
     def run(self) -> None:
         """Run all of them."""
         for framework, chat in (("AutoGen", chat_autogen), ("CrewAI", chat_crewai)):
+            self._say(f"\nLoading {framework} ...")
             with AuthSecClient(AuthSecConfig(mode="mock")) as client:
                 self._converse(f"{framework}, MOCK", chat, client, METRICS, "success")
         with LocalAuthority() as authority:
@@ -106,7 +108,7 @@ class Demo:
         with live_client(authority, api, analyst) as client:
             before = len(api.requests)
             self._converse("a scope that was never granted", chat_autogen, client, PAYROLL, "delegation_refused")
-            self._say(f"      the API was called {len(api.requests) - before} times")
+            self._say(f"     the API was called {len(api.requests) - before} times")
         with live_client(authority, api, analyst) as client:
             self._revoke_midway(authority, analyst, client)
 
@@ -121,7 +123,7 @@ class Demo:
     def _converse(
         self, title: str, chat: Chat, client: AuthSecClient, ask: dict[str, str], expected: str, *turns: Any
     ) -> None:
-        self._say(f"\n{len(self.steps) + 1:>3}. {title}")
+        self._say(f"\n{len(self.steps) + 1}. {title}")
         said: list[str] = []
 
         def close(body: dict[str, Any]) -> str:
@@ -137,7 +139,7 @@ class Demo:
         step.transcript.extend(f"agent says   {text.removesuffix(' TERMINATE')}" for text in said)
         self.steps.append(step)
         for line in step.transcript:
-            self._say(f"      {line}")
+            self._say(textwrap.fill(line, 110, initial_indent=" " * 5, subsequent_indent=" " * 18))
 
     def _judge(
         self,

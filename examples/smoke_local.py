@@ -20,7 +20,7 @@ def main() -> int:
         print(f"FAILED ({error.code}): {error}", file=sys.stderr)
         return 1
     print(f"mode      {first.mode}")
-    print(f"identity  {masked(first.client_id)}  {first.spiffe_id}")
+    print(f"identity  {masked(first.client_id)}")
     print(f"scopes    {' '.join(sorted(first.scopes)) or '(none)'}")
     print(f"expires   in {first.lifetime:.0f} s")
     print(f"cache     {'hit' if second is first else 'MISS'}")

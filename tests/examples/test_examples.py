@@ -1,0 +1,92 @@
+"""Every example runs, offline, as a user would run it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from authsec_core.testing import LocalAuthority
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# What each prints when it has worked. MOCK data is invented, so that its numbers occur nowhere else.
+PROGRAMS = {
+    "autogen_two_agents.py": ["42 agents are active", "sealed"],
+    "autogen_function_map.py": ["gold plan"],
+    "autogen_groupchat.py": ["tool_refused", "rec-1002"],
+    "crewai_crew.py": ["42 agents are active"],
+    "plain_httpx.py": ["rec-1001", "refused: scope_refused"],
+    "smoke_local.py": ["mode      mock", "identity  0000…0000", "cache     hit"],
+}
+MODULES = {"authsec_helper.py", "demo.py", "model.py", "protected_api.py"}
+
+
+def test_each_example_is_listed_here() -> None:
+    """An example without a test fails here."""
+    assert {path.name for path in EXAMPLES.glob("*.py")} == PROGRAMS.keys() | MODULES
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_example_runs_offline(program: str, run: Run) -> None:
+    """An example works with nothing set and nothing but this machine."""
+    done = run(str(EXAMPLES / program))
+    assert done.returncode == 0, done.stderr
+    for expected in PROGRAMS[program]:
+        assert expected in done.stdout, done.stdout + done.stderr
+
+
+def test_smoke_test_reports_a_live_agent_masked(run: Run) -> None:
+    """LIVE, the smoke test exchanges for real, masks the client id, and shows no token and no key."""
+    with LocalAuthority() as authority:
+        agent = authority.register(["read:metrics"], agent_key="the-key-of-the-smoke-test")
+        done = run(str(EXAMPLES / "smoke_local.py"), **authority.environ(agent))
+        assert done.returncode == 0, done.stderr
+        assert len(authority.issued) == 1
+    assert "mode      live" in done.stdout
+    assert agent.client_id not in done.stdout
+    assert "the-key-of" not in done.stdout + done.stderr
+    assert "eyJ" not in done.stdout + done.stderr
+
+
+def test_smoke_test_fails_with_a_code_where_the_agent_is_refused(run: Run) -> None:
+    """The exit code tells: a refused agent is no success, and LIVE does not turn into MOCK."""
+    with LocalAuthority() as authority:
+        agent = authority.register(["read:metrics"])
+        authority.revoke_agent(agent.client_id)
+        done = run(str(EXAMPLES / "smoke_local.py"), **authority.environ(agent))
+    assert done.returncode == 1
+    assert "delegation_refused" in done.stderr
+    assert "mock" not in done.stdout
+
+
+def test_demo_reports_each_step_to_programs(run: Run) -> None:
+    """`--json` prints one document in which every step came out as it should, and no credential."""
+    done = run(str(EXAMPLES / "demo.py"), "--json", AUTHSEC_MODE="live")  # the demo is about nobody's own settings
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["ok"] is True
+    assert [(step["mode"], step["decision"]) for step in report["steps"]] == [
+        ("mock", "allowed"),
+        ("mock", "allowed"),
+        ("live", "allowed"),
+        ("live", "allowed"),
+        ("live", "refused: delegation_refused"),
+        ("live", "refused: delegation_refused"),
+    ]
+    assert "eyJ" not in done.stdout
+    assert "demo-key" not in done.stdout + done.stderr
+
+
+def test_demo_prints_a_transcript_and_a_table(run: Run, tmp_path: Path) -> None:
+    """People get a readable transcript, that the API was not called for a scope never granted, and a table."""
+    done = run(str(EXAMPLES / "demo.py"))
+    assert done.returncode == 0, done.stderr
+    assert "agent calls  fetch_secure_data(endpoint='secure-vault/metrics'," in done.stdout
+    assert "the API was called 0 times" in done.stdout
+    assert "agent          mode  scope" in done.stdout
+    assert "Everything came out as it should" in done.stdout

@@ -1,0 +1,32 @@
+"""Every program in the README runs as it stands there, against a model on this machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from authsec_core.testing import ScriptedModel, call
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+README = Path(__file__).resolve().parents[2] / "README.md"
+PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=["autogen", "crewai", "plain"])
+def test_readme_program_runs(program: str, run: Run) -> None:
+    """A program copied from the README fetches the sample data, and the model sees no token."""
+
+    def fetch(body: dict[str, object]) -> object:
+        name = next(iter(model.offered_tools))
+        return call(name, endpoint="secure-vault/metrics", scope="read:metrics")
+
+    with ScriptedModel(fetch, "The vault is sealed.", "Nothing more.", "Nothing more.") as model:
+        done = run("-c", program, OPENAI_API_KEY=model.api_key, OPENAI_BASE_URL=model.base_url)
+        assert done.returncode == 0, done.stderr
+        seen = done.stdout + "".join(model.tool_results)
+    assert "active_agents" in seen
+    assert "eyJ" not in seen
