@@ -6,9 +6,6 @@ was not told to accept MOCK tokens refuses them. It is never consulted in LIVE m
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import math
 import threading
 import uuid
@@ -25,7 +22,7 @@ from authsec_core.source import TokenRequest
 from authsec_core.token import MOCK_ISSUER, DelegationToken, Secret
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+    from authsec_core._signing import SigningKey
 
 __all__ = ["MOCK_CLIENT_ID", "MOCK_LIFETIME", "MockAuthority", "MockSource"]
 
@@ -38,7 +35,7 @@ _AUDIENCE = "authsec-api"
 @dataclass(frozen=True, slots=True)
 class _Sample:
     scopes: frozenset[str]
-    data: object
+    text: str  # JSON, so that what a caller does to an answer does not change the next one
 
 
 class MockAuthority:
@@ -58,11 +55,12 @@ class MockAuthority:
         """Let `endpoint` answer with `data`, anything that JSON can hold, to tokens that carry `scope`.
 
         Raises:
-            ValueError: The endpoint is not a plain relative path, or the scope is blank.
+            ValueError: The endpoint is not a plain relative path, the scope is blank, or the data has a NaN in it.
+            TypeError: The data is something that JSON cannot hold.
         """
-        scopes = parse_scopes(scope) or frozenset()
+        sample = _Sample(parse_scopes(scope) or frozenset(), json.dumps(data, allow_nan=False))
         # One rebinding, so that no lock is needed to read.
-        self._samples = self._samples | {_checked(endpoint): _Sample(scopes, data)}
+        self._samples = self._samples | {_checked(endpoint): sample}
 
     def policy(self) -> EndpointPolicy:
         """Return a policy that permits exactly what is registered."""
@@ -80,15 +78,18 @@ class MockAuthority:
 
         Args:
             scopes: What is asked for; None is everything that this authority grants.
-            ttl: Seconds; at most 1800.
+            ttl: Whole seconds, rounded down and at least 1; at most 1800.
 
         Raises:
+            ValueError: The ttl is not positive.
             DelegationRefusedError: None of the scopes is among the `permissions` that it was made with.
             ScopeNotGrantedError: Some of them are not.
         """
+        if ttl is not None and not ttl > 0:
+            raise ValueError("ttl is not a positive number of seconds")
         granted = self._grant(scopes)
         sent_at, now = self._clock.steady(), self._clock.wall()
-        lifetime = math.ceil(min(ttl or MOCK_LIFETIME, MOCK_LIFETIME))
+        lifetime = max(1, math.floor(min(ttl or MOCK_LIFETIME, MOCK_LIFETIME)))
         claims = _claims(granted, now=math.floor(now), lifetime=lifetime, audience=audience or _AUDIENCE)
         claims["client_id"] = client_id or MOCK_CLIENT_ID
         return DelegationToken(
@@ -116,7 +117,7 @@ class MockAuthority:
             raise DownstreamError("MOCK mode has no data for this endpoint: register some.", status=404)
         if not sample.scopes <= token.scopes:
             raise DownstreamDeniedError(f"This endpoint needs scope {format_scopes(sample.scopes)!r}.", status=403)
-        return sample.data
+        return json.loads(sample.text)
 
     def jwks(self) -> dict[str, Any]:
         """Return the public key as a JWK Set (RFC 7517), for a `TokenVerifier` in a test."""
@@ -173,31 +174,27 @@ def _claims(scopes: frozenset[str], *, now: int, lifetime: int, audience: str) -
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    private: RSAPrivateKey
-    jwk: Mapping[str, str]
-
-
 def _sign(claims: Mapping[str, Any]) -> str:
     import jwt  # here, because it loads cryptography, which LIVE mode does without
 
     key = _key()
-    return jwt.encode(dict(claims), key.private, algorithm="RS256", headers={"kid": key.jwk["kid"]})
+    return jwt.encode(dict(claims), key.private, algorithm="RS256", headers={"kid": key.kid})
 
 
 class _KeyRing:
     """The process's one MOCK key, made when it is first needed: that takes some 30 ms."""
 
     def __init__(self) -> None:
-        self._key: _Key | None = None
+        self._key: SigningKey | None = None
         self._lock = threading.Lock()  # two threads must not make two keys
         renew_after_fork(self)
 
-    def key(self) -> _Key:
+    def key(self) -> SigningKey:
         with self._lock:
             if self._key is None:
-                self._key = _make_key()
+                from authsec_core._signing import SigningKey
+
+                self._key = SigningKey.generate()
             return self._key
 
     def after_fork(self) -> None:
@@ -207,38 +204,27 @@ class _KeyRing:
 _key = _KeyRing().key
 
 
-def _make_key() -> _Key:
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    numbers = private.public_key().public_numbers()
-    required = {"e": _uint(numbers.e), "kty": "RSA", "n": _uint(numbers.n)}
-    digest = hashlib.sha256(json.dumps(required, separators=(",", ":"), sort_keys=True).encode()).digest()
-    kid = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()  # RFC 7638
-    return _Key(private, {**required, "alg": "RS256", "use": "sig", "kid": kid})
-
-
-def _uint(number: int) -> str:
-    raw = number.to_bytes((number.bit_length() + 7) // 8, "big")
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
 _SAMPLES: dict[str, _Sample] = {
-    "secure-vault/metrics": _Sample(
-        frozenset({"read:metrics"}),
-        {
-            "active_agents": 42,
-            "tokens_issued_today": 1318,
-            "requests_denied_today": 7,
-            "median_token_lifetime_seconds": 900,
-            "vault_status": "sealed",
-        },
-    ),
-    "secure-vault/records": _Sample(
-        frozenset({"read:records"}),
-        [
-            {"id": "rec-1001", "owner": "Ada Example", "classification": "internal", "reviewed": True},
-            {"id": "rec-1002", "owner": "Grace Sample", "classification": "restricted", "reviewed": False},
-        ],
-    ),
+    path: _Sample(frozenset({scope}), json.dumps(data))
+    for path, scope, data in (
+        (
+            "secure-vault/metrics",
+            "read:metrics",
+            {
+                "active_agents": 42,
+                "tokens_issued_today": 1318,
+                "requests_denied_today": 7,
+                "median_token_lifetime_seconds": 900,
+                "vault_status": "sealed",
+            },
+        ),
+        (
+            "secure-vault/records",
+            "read:records",
+            [
+                {"id": "rec-1001", "owner": "Ada Example", "classification": "internal", "reviewed": True},
+                {"id": "rec-1002", "owner": "Grace Sample", "classification": "restricted", "reviewed": False},
+            ],
+        ),
+    )
 }
