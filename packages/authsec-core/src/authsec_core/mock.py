@@ -6,6 +6,7 @@ was not told to accept MOCK tokens refuses them. It is never consulted in LIVE m
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import uuid
