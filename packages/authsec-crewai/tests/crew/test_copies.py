@@ -1,0 +1,137 @@
+"""Copies of the tool share its identity; what is written down or sent elsewhere holds none, and does nothing alone."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import authsec_crewai
+from authsec_core.testing import ScriptedModel, assert_no_secret, call
+
+if TYPE_CHECKING:
+    from crew.conftest import Deployment
+    from crewai import Crew
+
+KEY = "agent-key-that-nobody-may-see"
+METRICS = {"endpoint": "secure-vault/metrics", "scope": "read:metrics"}
+
+
+@pytest.fixture
+def tool(deployment: Deployment) -> Any:
+    """A tool of a LIVE agent with a key, which has fetched once, so that a token is held too."""
+    agent = deployment.authority.register(["read:metrics"], agent_key=KEY)
+    made = authsec_crewai.AuthSecSecureFetchTool(client=deployment.client(agent))
+    assert json.loads(made._run(**METRICS))["status"] == "success"
+    return made
+
+
+def dumped(tool: Any) -> dict[str, Callable[[], Any]]:
+    """Return the ways in which pydantic makes a tool of a dump."""
+    kind = authsec_crewai.AuthSecSecureFetchTool
+    return {
+        "dict": lambda: kind.model_validate(tool.model_dump()),
+        "json": lambda: kind.model_validate_json(tool.model_dump_json()),
+        "parsed json": lambda: kind.model_validate(json.loads(tool.model_dump_json())),
+        "construct": lambda: kind.model_construct(**tool.model_dump()),
+        "forged": lambda: kind.model_validate({**tool.model_dump(), "authsec: made by": "__init__"}),
+        "with settings": lambda: kind.model_validate({**tool.model_dump(), "base_url": "https://evil.example"}),
+    }
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda tool: tool.model_copy(), lambda tool: tool.model_copy(deep=True)],
+    ids=["copy", "deepcopy", "model_copy", "model_copy deep"],
+)
+def test_copies_share_the_client(duplicate: Callable[[Any], Any], tool: Any, deployment: Deployment) -> None:
+    """A copy in the same process is the same agent and uses the same held token; its settings are its own."""
+    twin = duplicate(tool)
+    twin.per_call = True
+    assert (twin is not tool, twin._client is tool._client, tool.per_call) == (True, True, False)
+    assert json.loads(duplicate(tool)._run(**METRICS))["status"] == "success"
+    assert len(deployment.authority.issued) == 1
+
+
+def test_a_tool_inside_another_object_is_copied_along(tool: Any) -> None:
+    """CrewAI and people copy whole structures deeply; the locks and sockets of the client must not stop that."""
+    assert copy.deepcopy({"tools": [tool]})["tools"][0]._client is tool._client
+
+
+@pytest.mark.req("RS8")
+def test_no_form_of_the_tool_shows_a_secret(tool: Any, deployment: Deployment) -> None:
+    """Neither repr nor any dump holds the agent's key or a token."""
+    forms = [repr(tool), str(tool), tool.model_dump(), tool.model_dump_json(), vars(tool), tool.to_structured_tool()]
+    assert_no_secret(forms, KEY, *deployment.bearers)
+
+
+@pytest.mark.req("RS8")
+def test_pickling_is_refused(tool: Any) -> None:
+    """A pickle would carry the identity to another process, or arrive without it; neither is what was meant."""
+    with pytest.raises(TypeError, match="is not pickled") as refusal:
+        pickle.dumps(tool)
+    assert_no_secret(refusal.value, KEY)
+
+
+@pytest.mark.parametrize("how", ["dict", "json", "parsed json", "construct", "forged", "with settings"])
+def test_a_restored_tool_fetches_nothing(
+    how: str, tool: Any, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made of a dump, the tool has no identity, and does not take on that of the environment."""
+    stranger = deployment.authority.register(["read:metrics"])
+    environ = deployment.authority.environ(stranger, api_base_url=deployment.api.base_url)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    restored = dumped(tool)[how]()
+    for attempt in (restored, copy.deepcopy(restored)):
+        answer = json.loads(attempt._run(**METRICS))
+        assert (answer["status"], answer["code"], answer["retryable"]) == ("error", "configuration", False)
+        assert "restored" in answer["message"]
+    assert len(deployment.served) == 1  # by the tool itself, before
+
+
+def test_a_restored_tool_keeps_what_is_not_secret(tool: Any) -> None:
+    """Name, description and options survive; schema and cache function are the class's, whatever the dump says."""
+    tool.per_call = True
+    dump = {**tool.model_dump(), "cache_function": print, "args_schema": None}
+    restored = type(tool).model_validate(dump)
+    assert (restored.name, restored.description, restored.per_call) == (tool.name, tool.description, True)
+    assert (restored.args_schema, restored.cache_function) == (tool.args_schema, tool.cache_function)
+
+
+@pytest.mark.req("RS8")
+def test_a_crew_restored_from_a_checkpoint_fetches_nothing_until_it_is_given_a_tool(
+    tool: Any,
+    deployment: Deployment,
+    start_model: Callable[..., ScriptedModel],
+    make_crew: Callable[..., Crew],
+    tmp_path: Path,
+) -> None:
+    """The checkpoint file holds no secret, the tool in it no identity, and replacing the tool mends it."""
+    from crewai import Crew
+    from crewai.state.checkpoint_config import CheckpointConfig
+
+    fetch = call(tool.name, **METRICS)
+    model = start_model(fetch, "17 agents", fetch, "not possible", fetch, "17 agents")
+    checkpoints = tmp_path / "checkpoints"
+    crew = make_crew(model, tool, checkpoint=CheckpointConfig(location=str(checkpoints)))
+    crew.kickoff()
+    (file,) = checkpoints.rglob("*.json")
+    written = file.read_text(encoding="utf-8")
+    assert tool.name in written
+    assert_no_secret(written, KEY, *deployment.bearers)
+
+    restored = Crew.from_checkpoint(CheckpointConfig(restore_from=str(file)))
+    (task,) = restored.tasks
+    for tools in (task.tools, [tool]):
+        assert task.agent is not None
+        task.tools = task.agent.tools = tools
+        task.output = None  # else there is nothing left to do
+        restored.kickoff()
+    outcomes = [json.loads(result)["status"] for result in model.tool_results]
+    assert outcomes == ["success", "error", "success"]
