@@ -146,6 +146,7 @@ def _private(session: nox.Session) -> dict[str, str | None]:
         "CREWAI_STORAGE_DIR": str(home / "crewai"),
         "CREWAI_DISABLE_TELEMETRY": "true",
         "CREWAI_TRACING_ENABLED": "false",
+        "CREWAI_DISABLE_VERSION_CHECK": "true",
         "OTEL_SDK_DISABLED": "true",
         "COVERAGE_FILE": str(home / "coverage"),
         "TMPDIR": os.environ.get("TMPDIR"),  # pytest's folders below the repository would inherit its conftest.py

@@ -67,12 +67,13 @@ def chat_crewai(client: AuthSecClient, name: str, model: ScriptedModel, task: st
     """Let a CrewAI agent do one task with the tool."""
     from crewai import LLM, Agent, Crew, Task
 
-    from authsec_crewai import AuthSecSecureFetchTool
+    from authsec_crewai import AuthSecSecureFetchTool, forget_tool_results
 
     tool = AuthSecSecureFetchTool(client=client, name="fetch_secure_data")
     agent = Agent(role=name, goal="Report", backstory="A careful analyst.", tools=[tool], llm=LLM(**model.crewai_llm))
     report = Task(description=task, expected_output="A brief summary.", agent=agent)
-    Crew(agents=[agent], tasks=[report], tracing=False).kickoff()
+    # CrewAI would keep what the tool returned in a database of its own: forget_tool_results sees to it.
+    Crew(agents=[agent], tasks=[report], tracing=False, task_callback=forget_tool_results).kickoff()
 
 
 class Demo:

@@ -28,6 +28,7 @@ def run(tmp_path: Path) -> Run:
         "CREWAI_STORAGE_DIR": str(tmp_path / "crewai"),
         "CREWAI_DISABLE_TELEMETRY": "true",
         "CREWAI_TRACING_ENABLED": "false",
+        "CREWAI_DISABLE_VERSION_CHECK": "true",
         "OTEL_SDK_DISABLED": "true",
         "HTTPS_PROXY": _NOWHERE,
         "HTTP_PROXY": _NOWHERE,
