@@ -8,6 +8,7 @@ of what it registers, and each of its versions fails on some other style. Nor ha
 into the schema that the model sees.
 """
 
+import asyncio
 import logging
 import re
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -195,7 +196,12 @@ def _tool(client: AuthSecClient, per_call: bool) -> SecureFetch:
 
 def _async_tool(client: AsyncAuthSecClient, per_call: bool) -> AsyncSecureFetch:
     async def fetch_secure_data(endpoint: str, scope: str) -> str:
-        return await secure_fetch_async(client, endpoint, scope, per_call=per_call)
+        try:
+            return await secure_fetch_async(client, endpoint, scope, per_call=per_call)
+        finally:
+            # In a sync chat AutoGen makes a loop for each call and closes it without letting anyone clean up.
+            if len(asyncio.all_tasks()) == 1:
+                await client.release()
 
     return fetch_secure_data
 

@@ -7,10 +7,8 @@ there: then their own imports fail.
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib.util
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -185,19 +183,6 @@ def agents() -> Callable[..., Any]:
         return autogen.AssistantAgent(name, llm_config=config, **settings)
 
     return make
-
-
-@pytest.fixture
-def forsaken_loops() -> Iterator[None]:
-    """For sync chats with async tools: AutoGen makes a loop for each call and closes it without its generators' end.
-
-    So a client never hears that its connections are of no use any more, and they last until they are collected: here,
-    and not in the middle of another test.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "unclosed (transport <_SelectorSocket|<socket)", ResourceWarning)
-        yield
-        gc.collect()
 
 
 @pytest.fixture

@@ -159,7 +159,6 @@ def test_the_older_form_of_calls_works_too(model: Any, agents: Any, converse: Ca
 
 
 @pytest.mark.req("RD3")
-@pytest.mark.usefixtures("forsaken_loops")
 @pytest.mark.parametrize("kind", [AuthSecClient, AsyncAuthSecClient])
 def test_one_registration_runs_live_in_every_kind_of_chat(
     model: Any, agents: Any, converse: Callable[..., None], live: Any, authority: LocalAuthority, api: Any, kind: Any

@@ -67,7 +67,6 @@ def evil() -> Any:
 
 
 @pytest.mark.req("RD1", "RD6")
-@pytest.mark.usefixtures("forsaken_loops")
 @pytest.mark.parametrize("kind", [AuthSecClient, AsyncAuthSecClient])
 def test_nothing_outside_the_policy_causes_a_request(
     model: Any, agents: Any, live: Any, converse: Any, authority: LocalAuthority, api: Any, evil: Any, kind: Any

@@ -25,7 +25,6 @@ CACHES_BY_DEFAULT = not hasattr(autogen, "LLMConfig")  # Microsoft's 0.2
 
 
 @pytest.mark.req("RS8", "RD4")
-@pytest.mark.usefixtures("forsaken_loops")
 @pytest.mark.parametrize("kind", [AuthSecClient, AsyncAuthSecClient])
 def test_no_token_and_no_key_is_shown_to_anybody(
     model: Any,

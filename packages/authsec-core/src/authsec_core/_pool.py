@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx
 
 from authsec_core._fork import renew_after_fork
 from authsec_core._http import ClientOptions
+from authsec_core.errors import ConfigurationError
 
 __all__ = ["AsyncPool", "Pool"]
 
+T = TypeVar("T")
 _CLOSED = "this client is closed: make a new one"
 
 
@@ -44,11 +48,12 @@ class Pool:
 
         Raises:
             RuntimeError: The pool is closed.
+            ConfigurationError: The environment, which is to be trusted, names a proxy that cannot be used.
         """
         with self._lock:
             self.check_open()
             if self._client is None:
-                self._client = httpx.Client(transport=self._transport, **self._options())
+                self._client = _built(httpx.Client, self._transport, self._options())
             return self._client
 
     def close(self) -> None:
@@ -90,6 +95,7 @@ class AsyncPool:
 
         Raises:
             RuntimeError: The pool is closed, or no loop is running.
+            ConfigurationError: The environment, which is to be trusted, names a proxy that cannot be used.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
@@ -99,12 +105,20 @@ class AsyncPool:
                 return held.client
             for ended in [other for other in self._loops if other.is_closed()]:
                 del self._loops[ended]
-            client = httpx.AsyncClient(transport=self._transport, **self._options())
+            client = _built(httpx.AsyncClient, self._transport, self._options())
             held = self._loops[loop] = _OnLoop(client, _close_with_loop(client))
         # The first step registers the generator with the loop, whose shutdown_asyncgens() (asyncio.run calls it) then
         # closes the connections while they still can be closed.
         await held.closer.__anext__()
         return client
+
+    async def release(self) -> None:
+        """Close the connections of the running loop, and of no other."""
+        with self._lock:
+            held = self._loops.pop(asyncio.get_running_loop(), None)
+        if held is not None:
+            await held.closer.aclose()
+            await held.client.aclose()
 
     async def aclose(self) -> None:
         """Close the connections of this loop, and ask the other running loops to close theirs. May be called twice."""
@@ -116,7 +130,7 @@ class AsyncPool:
                 await held.closer.aclose()
                 await held.client.aclose()
             elif loop.is_running():
-                asyncio.run_coroutine_threadsafe(held.client.aclose(), loop)
+                _close_on(loop, held.client)
 
     def after_fork(self) -> None:
         """Leave the parent its connections."""
@@ -129,6 +143,23 @@ async def _close_with_loop(client: httpx.AsyncClient) -> AsyncGenerator[None, No
         yield
     finally:
         await client.aclose()
+
+
+def _built(kind: Callable[..., T], transport: object, options: ClientOptions) -> T:
+    with suppress(ValueError, ImportError, httpx.InvalidURL) if options["trust_env"] else nullcontext():
+        return kind(transport=transport, **options)
+    # Raised out here, because what httpx says of a proxy's address may hold its password.
+    raise ConfigurationError(
+        "AUTHSEC_TRUST_ENV: the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names cannot be used: mend or unset it"
+    )
+
+
+def _close_on(loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
+    closing = client.aclose()
+    try:
+        asyncio.run_coroutine_threadsafe(closing, loop)
+    except RuntimeError:  # the loop has ended in this very moment
+        closing.close()
 
 
 class _Lent(httpx.BaseTransport):

@@ -303,6 +303,13 @@ class AsyncAuthSecClient:
         answer = await send_async(http, parts.call(grant), parts.clock, auth=parts.auth(used, request))
         return parts.answer(answer, used.last)
 
+    async def release(self) -> None:
+        """Close the connections of the running loop; the client and its tokens stay usable, here too.
+
+        For a loop that is about to be closed without `shutdown_asyncgens`, as AutoGen's are: `asyncio.run` needs none.
+        """
+        await self._pool.release()
+
     async def aclose(self) -> None:
         """Close the connections and forget the tokens at hand. May be called twice."""
         self._at_hand.clear()

@@ -57,13 +57,13 @@ def call(tool: str, /, **arguments: object) -> Call:
     return Call(tool, arguments)
 
 
-def completion(body: Body, turn: str | Sequence[Call], ids: Iterator[int]) -> Body:
+def completion(body: Body, turn: str | Sequence[Call], ids: Iterator[str]) -> Body:
     """Return the `chat.completion` object that plays `turn` in the form that `body` invites.
 
     Args:
         body: The request.
         turn: What the model says, or the calls that it makes.
-        ids: Numbers for the ids of tool calls.
+        ids: The ids of tool calls.
 
     Raises:
         ValueError: Parallel calls, and the request has no form for them.
@@ -117,7 +117,7 @@ def offered_tools(bodies: Sequence[Body]) -> dict[str, OfferedTool]:
     return {}
 
 
-def _message(body: Body, turn: str | Sequence[Call], ids: Iterator[int]) -> tuple[Body, str]:
+def _message(body: Body, turn: str | Sequence[Call], ids: Iterator[str]) -> tuple[Body, str]:
     react = not body.get("tools") and not body.get("functions") and _asks_for_react(body)
     if isinstance(turn, str):
         return {"content": f"Thought: I now know the final answer\nFinal Answer: {turn}" if react else turn}, "stop"
@@ -129,8 +129,7 @@ def _message(body: Body, turn: str | Sequence[Call], ids: Iterator[int]) -> tupl
         return {"content": None, "function_call": {"name": one.tool, "arguments": one.text}}, "function_call"
     # Also when nothing was offered: a model can name any tool it likes, and executors have run such calls.
     calls = [
-        {"id": f"call_{next(ids)}", "type": "function", "function": {"name": one.tool, "arguments": one.text}}
-        for one in turn
+        {"id": next(ids), "type": "function", "function": {"name": one.tool, "arguments": one.text}} for one in turn
     ]
     return {"content": None, "tool_calls": calls}, "tool_calls"
 

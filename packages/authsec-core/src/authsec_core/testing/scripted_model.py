@@ -62,7 +62,8 @@ class ScriptedModel:
         self._lock = threading.Lock()  # guards the two lists
         self._turns = list(turns)
         self._bodies: list[Body] = []
-        self._call_ids = itertools.count(1)
+        # Unlike those of any other model: agents of one conversation may have one each.
+        self._call_ids = (f"call_{id(self):x}_{number}" for number in itertools.count(1))
 
     def start(self) -> ScriptedModel:
         """Listen; after `close`, on the same port."""
