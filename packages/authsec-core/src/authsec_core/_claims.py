@@ -20,12 +20,12 @@ from authsec_core.errors import (
     WrongIssuerError,
 )
 from authsec_core.scopes import parse_scopes
+from authsec_core.token import MOCK_ISSUER
 
 __all__ = ["PROFILES", "Profile", "Rules", "VerifiedToken", "check_times", "check_type", "read_claims"]
 
 Profile: TypeAlias = Literal["delegation", "at+jwt", "oidc"]
 
-MOCK_ISSUER = "https://mock.authsec.invalid"
 _LATEST = 253_402_300_800  # the year 10000 in epoch seconds: later instants cannot be printed
 _NO_SCOPES: frozenset[str] = frozenset()
 
@@ -34,11 +34,11 @@ class _Kind(NamedTuple):
     """What sets one profile apart.
 
     Attributes:
-        typ: The header's `typ` may be one of these; None stands for "missing".
+        types: The header's `typ` may be one of these; None stands for "missing".
         foreign: The issuer is an identity provider that follows its own customs.
     """
 
-    typ: frozenset[str | None]
+    types: frozenset[str | None]
     foreign: bool
 
 
@@ -115,7 +115,7 @@ def check_type(typ: str | None, profile: Profile) -> None:
     Raises:
         MalformedTokenError: It is another kind of token.
     """
-    if typ not in PROFILES[profile].typ:
+    if typ not in PROFILES[profile].types:
         raise MalformedTokenError("the token is of another type than this verifier accepts")
 
 

@@ -7,11 +7,11 @@ loaded with the first request.
 
 from __future__ import annotations
 
-import asyncio
-import ssl
+import math
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from authsec_core._clock import Clock
@@ -72,6 +72,7 @@ class Fetcher:
         transport: Used instead of the network, and never closed.
 
     Raises:
+        ValueError: `timeout` is not a positive number of seconds.
         ConfigurationError: `ca_file` cannot be used.
     """
 
@@ -80,18 +81,21 @@ class Fetcher:
         *,
         clock: Clock,
         timeout: float,
-        ca_file: str | None,
+        ca_file: Path | None,
         transport: httpx.BaseTransport | None,
         async_transport: httpx.AsyncBaseTransport | None,
     ) -> None:
+        if not 0 < timeout < math.inf:
+            raise ValueError("timeout must be a positive number of seconds")
         self._clock = clock
         self._timeout = timeout
+        self._ca_file = ca_file
         self._transport = transport
         self._async_transport = async_transport
-        self._tls: ssl.SSLContext | None = None
+        self._options: ClientOptions | None = None
         if ca_file is not None:
             try:
-                self._tls = ssl.create_default_context(cafile=ca_file)
+                self._client_options()
             except OSError as exc:
                 raise ConfigurationError("the verifier's ca_file is not a readable PEM file: mend the path") from exc
 
@@ -124,7 +128,9 @@ class Fetcher:
 
         from authsec_core._http import send
 
-        client = httpx.Client(transport=self._transport, **self._options())
+        if self._transport is None and self._async_transport is not None:
+            raise RuntimeError("this verifier has only an async transport: give it `transport` too, or use averify")
+        client = httpx.Client(transport=self._transport, **self._client_options())
         try:
             return _body(get, send(client, self._call(get), self._clock))
         finally:
@@ -136,34 +142,36 @@ class Fetcher:
 
         from authsec_core._http import send_async
 
-        client = httpx.AsyncClient(transport=self._async_transport, **self._options())
+        transport = self._async_transport
+        if transport is None and isinstance(self._transport, httpx.AsyncBaseTransport):
+            transport = self._transport
+        if transport is None and self._transport is not None:
+            raise RuntimeError("this verifier has only a blocking transport: give it `async_transport`, or use verify")
+        client = httpx.AsyncClient(transport=transport, **self._client_options())
         try:
             return _body(get, await send_async(client, self._call(get), self._clock))
         finally:
-            if self._async_transport is None:
+            if transport is None:
                 await client.aclose()
 
-    def _options(self) -> ClientOptions:
-        import httpx
-
+    def _client_options(self) -> ClientOptions:
         from authsec_core._http import client_options
 
-        options = client_options(
-            user_agent=f"authsec-core/{__version__}",
-            timeout=self._timeout,
-            connect_timeout=self._timeout,
-            ca_file=None,
-            trust_env=False,
-        )
-        if self._tls is None:  # kept, because reading the usual authorities takes tens of milliseconds
-            self._tls = httpx.create_ssl_context(trust_env=False)
-        return {**options, "verify": self._tls}
+        if self._options is None:  # kept, because reading the authorities to trust takes tens of milliseconds
+            self._options = client_options(
+                user_agent=f"authsec-core/{__version__}",
+                timeout=self._timeout,
+                connect_timeout=self._timeout,
+                ca_file=self._ca_file,
+                trust_env=False,
+            )
+        return self._options
 
     def _call(self, get: Get) -> Call:
         from authsec_core._http import Call
 
-        # `identity`, so that the limit counts what is kept; `no-cache`, so that no cache between us makes a list old.
-        headers = {"Accept": get.accept, "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
+        # `no-cache`: a cache between us would make keys and lists older than we think.
+        headers = {"Accept": get.accept, "Cache-Control": "no-cache"}
         return Call(url=get.url, headers=headers, deadline=self._clock.steady() + self._timeout, limit=get.limit)
 
 
@@ -190,8 +198,5 @@ def _wait(wait: Wait) -> bool:
 
 
 async def _await(wait: Wait) -> bool:
-    try:
-        await asyncio.wait_for(wait.flight.wait_async(), wait.patience)
-    except asyncio.TimeoutError:
-        return True  # who asked for the wait finds the flight still there, and knows by its age that it is lost
+    await wait.flight.wait_async(wait.patience)
     return True

@@ -7,6 +7,7 @@ nothing: RFC 7517 (JWK), RFC 7518 section 6.3.1 (RSA), RFC 8725 section 3.5 (key
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
@@ -104,9 +105,14 @@ class RemoteKeys:
         refresh: Seconds.
         max_age: Seconds, not less than `refresh`.
         pace: `cooldown` and `patience`; the rest follows from the other arguments.
+
+    Raises:
+        ValueError: `refresh` or `max_age` is out of range.
     """
 
     def __init__(self, url: str, *, clock: Clock, refresh: float, max_age: float, pace: Pace) -> None:
+        if not 0 < refresh <= max_age < math.inf:
+            raise ValueError("jwks_refresh must be a positive number of seconds, and jwks_max_age not less")
         self._url = url
         self._refresh = refresh
         # A failure shows that the URL did not answer, which is worth another `refresh` seconds of the old keys: not

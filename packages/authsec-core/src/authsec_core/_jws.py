@@ -11,7 +11,7 @@ import binascii
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
@@ -28,6 +28,7 @@ __all__ = ["Header", "Jws", "check_signature", "decode_base64url", "parse_json",
 _LONGEST_HEADER = 4096  # characters, encoded
 _LONGEST_KEY_ID = 256  # characters
 _MOST_NESTED = 32  # levels of objects and arrays
+_JSON_SPACE = " \t\n\r"
 
 # RFC 7515 sections 4.1.2-4.1.6 and 4.1.11, RFC 7797: they name a key of the sender's choice, or change what is signed.
 _FORBIDDEN: Final = frozenset({"crit", "b64", "jku", "x5u", "jwk", "x5c"})
@@ -54,14 +55,14 @@ class Header:
     typ: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, repr=False)  # not frozen, which would cost as much as a twentieth of a verification
 class Jws:
     """A JWS whose form is good and whose signature nobody has checked."""
 
     header: Header
-    signed: bytes = field(repr=False)
-    signature: bytes = field(repr=False)
-    _payload: bytes = field(repr=False)
+    signed: bytes
+    signature: bytes
+    _payload: bytes
 
     def claims(self) -> Mapping[str, Any]:
         """Return the payload as a read-only JSON object.
@@ -69,8 +70,8 @@ class Jws:
         Raises:
             MalformedTokenError: It is none.
         """
-        claims = _read(self._payload)
-        if not isinstance(claims, Mapping):
+        claims = _members(self._payload)
+        if claims is None:
             raise MalformedTokenError("the token's payload is not a JSON object of the strict kind")
         return claims
 
@@ -90,15 +91,18 @@ def parse_jws(text: str, *, limit: int) -> Jws:
     if not text.isascii():
         raise MalformedTokenError("the token has characters that a JWT does not have")
     raw = text.encode("ascii")
-    segments = raw.split(b".")
+    segments = raw.split(b".", 3)
     if len(segments) != 3:
         raise MalformedTokenError("the token is not a JWT of three parts")
     encoded_header, payload, encoded_signature = segments
     header = _parse_header(encoded_header)
-    signature = _decoded(encoded_signature)
+    try:
+        signature = decode_base64url(encoded_signature)
+    except ValueError:
+        signature = b""
     if not signature:
         raise MalformedTokenError("the token's signature is missing or not base64url")
-    return Jws(header=header, signed=raw[: -len(encoded_signature) - 1], signature=signature, _payload=payload)
+    return Jws(header, raw[: -len(encoded_signature) - 1], signature, payload)
 
 
 def check_signature(jws: Jws, key: RSAPublicKey) -> None:
@@ -121,10 +125,14 @@ def parse_json(data: bytes) -> Any:
             or more than 32 levels. Nothing of the text hangs on the error.
     """
     try:
-        text = data.decode("utf-8")
-        value = _DECODER.decode(text)
+        text = data.decode("utf-8").strip(_JSON_SPACE)
+        value, end = _DECODER.raw_decode(text)
         value = _frozen(value) if type(value) is list else value
-        good = _is_shallow(value, text) and _is_encodable(value, text)
+        # Fewer brackets than levels, and no escapes that could be surrogates: nearly all texts need no closer look.
+        plain = text.count("{") + text.count("[") <= _MOST_NESTED and "\\u" not in text
+        good = end == len(text) and (
+            plain or (_fits(value, _MOST_NESTED) and not any(map(_has_surrogate, _texts(value))))
+        )
     except (ValueError, RecursionError):
         good, value = False, None
     if not good:  # outside the handler: a JSONDecodeError carries the whole text, and would ride along as context
@@ -152,8 +160,8 @@ def decode_base64url(segment: bytes) -> bytes:
 
 @lru_cache(maxsize=64)  # a key's tokens share their header; strangers' headers push one another out
 def _parse_header(segment: bytes) -> Header:
-    members = _read(segment) if len(segment) <= _LONGEST_HEADER else None
-    if not isinstance(members, Mapping):
+    members = _members(segment) if len(segment) <= _LONGEST_HEADER else None
+    if members is None:
         raise MalformedTokenError("the token's header is not a JSON object of the strict kind")
     if members.get("alg") != "RS256":
         raise MalformedTokenError("the token's header does not say RS256")
@@ -167,21 +175,12 @@ def _parse_header(segment: bytes) -> Header:
     return Header(kid=kid, typ=typ)
 
 
-def _read(segment: bytes) -> Any:
-    decoded = _decoded(segment)
-    if decoded is None:
-        return None
+def _members(segment: bytes) -> Mapping[str, Any] | None:
     try:
-        return parse_json(decoded)
+        value = parse_json(decode_base64url(segment))
     except ValueError:
         return None
-
-
-def _decoded(segment: bytes) -> bytes | None:
-    try:
-        return decode_base64url(segment)
-    except ValueError:
-        return None
+    return value if type(value) is MappingProxyType else None
 
 
 def _object(members: list[tuple[str, Any]]) -> Mapping[str, Any]:
@@ -212,22 +211,12 @@ def _refuse_constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_constant=_refuse_constant)
 
 
-def _is_shallow(value: Any, text: str) -> bool:
-    # Fewer brackets than levels allowed: the common case needs no walk.
-    return text.count("{") + text.count("[") <= _MOST_NESTED or _fits(value, _MOST_NESTED)
-
-
 def _fits(value: Any, levels: int) -> bool:
     if isinstance(value, Mapping):
         return levels > 0 and all(_fits(member, levels - 1) for member in value.values())
     if isinstance(value, (tuple, list)):
         return levels > 0 and all(_fits(member, levels - 1) for member in value)
     return True
-
-
-def _is_encodable(value: Any, text: str) -> bool:
-    # Only an escape can make a lone surrogate, and a lone surrogate makes the next log line or audit entry fail.
-    return "\\u" not in text or not any(map(_has_surrogate, _texts(value)))
 
 
 def _texts(value: Any) -> list[str]:
@@ -241,4 +230,5 @@ def _texts(value: Any) -> list[str]:
 
 
 def _has_surrogate(text: str) -> bool:
+    # A lone one, which no encoder takes: the next log line or audit entry would fail.
     return any("\ud800" <= character <= "\udfff" for character in text)

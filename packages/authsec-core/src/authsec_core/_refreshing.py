@@ -12,6 +12,8 @@ does not jump.
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,12 +22,15 @@ from typing import Generic, TypeVar
 from authsec_core._clock import Clock
 from authsec_core._fetching import Steps, Wait
 from authsec_core._flight import ABANDONED, Flight
+from authsec_core._fork import renew_after_fork
 from authsec_core.errors import VerificationUnavailableError
 
 __all__ = ["Fresh", "Pace", "Refreshing"]
 
 T = TypeVar("T")
 X = TypeVar("X")
+
+_log = logging.getLogger("authsec.verify")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +42,19 @@ class Pace:
         patience: How long a fetch by another may take before it counts as lost.
         grace: For how long after a failed fetch the last good value may be used, though it is no longer good.
         limit: ... but never when it was fetched longer ago than this.
+
+    Raises:
+        ValueError: `cooldown` is not a positive number of seconds.
     """
 
     cooldown: float
     patience: float
     grace: float = 0.0
     limit: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.cooldown < math.inf:
+            raise ValueError("cooldown must be a positive number of seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +93,12 @@ class Refreshing(Generic[T]):
         self._flight: Flight | None = None
         self._flown_at = 0.0
         self._quiet_until = float("-inf")
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the threads of the parent: one may hold the lock, another may be fetching."""
+        self._lock = threading.RLock()
+        self._flight = None
 
     def peek(self) -> T | None:
         """Return the value if it is fresh, at the cost of one look at the clock."""
@@ -102,14 +120,15 @@ class Refreshing(Generic[T]):
         """
         arrived = self._clock.steady()
         failure: VerificationUnavailableError | None = None
-        alone = False
+        alone = led = False
         while True:
-            move = self._next_move(find, arrived, alone)
+            move = self._next_move(find, arrived, alone, led)
             if isinstance(move, _Answer):
                 return move.found
             if isinstance(move, _Follow):
                 alone = not (yield Wait(flight=move.flight, patience=self._pace.patience))
             elif isinstance(move, _Lead):
+                led = True
                 try:
                     yield from self._lead(move.flight, find)
                 except VerificationUnavailableError as exc:
@@ -118,26 +137,24 @@ class Refreshing(Generic[T]):
                 raise failure or VerificationUnavailableError(f"{self._what} cannot be refreshed right now: try again")
 
     def _next_move(
-        self, find: Callable[[T], X | None], arrived: float, alone: bool
+        self, find: Callable[[T], X | None], arrived: float, alone: bool, led: bool
     ) -> _Answer[X] | _Follow | _Lead | None:
         with self._lock:
             now = self._clock.steady()
             held = self._held if self._held is not None and now < self._held.good_until else None
             found = find(held.value) if held is not None else None
             in_flight = self._flight is not None and now - self._flown_at <= self._pace.patience
-            quiet = now < self._quiet_until
-            if held is not None:
-                if found is not None and (now < held.due_at or in_flight or quiet):
-                    return _Answer(found)
-                if found is None and held.sent_at >= arrived:
-                    return _Answer(None)
+            quiet = led or now < self._quiet_until  # once is enough, also where fetching takes longer than `good_for`
+            if held is not None and held.sent_at >= arrived:
+                return _Answer(found)
+            if held is not None and found is not None and (now < held.due_at or in_flight or quiet):
+                return _Answer(found)
             if self._flight is not None and in_flight and not alone:
                 return _Follow(self._flight)
             if quiet or (in_flight and held is not None):
                 return None
             flight = Flight()
-            if not in_flight:
-                self._flight, self._flown_at = flight, now
+            self._flight, self._flown_at = flight, now
             return _Lead(flight)
 
     def _lead(self, flight: Flight, find: Callable[[T], X | None]) -> Steps[None]:
@@ -145,8 +162,10 @@ class Refreshing(Generic[T]):
         try:
             fresh = yield from self._renew(self._held.value if self._held is not None else None)
             self._adopt(fresh, sent_at, find)
-        except VerificationUnavailableError:
+        except VerificationUnavailableError as exc:
             self._put_off()
+            # An outage that nobody notices, because old values bridge it, ends as one that everybody notices.
+            _log.warning("%s (what is held serves for as long as it is good)", exc.message)
             raise
         finally:
             with self._lock:

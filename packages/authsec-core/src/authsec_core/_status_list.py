@@ -6,6 +6,7 @@ means, beyond that 0 is "valid"; and a list that cannot be had, or is not good i
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import zlib
@@ -15,6 +16,7 @@ from typing import Any
 
 from authsec_core._clock import Clock
 from authsec_core._fetching import Get, Steps
+from authsec_core._fork import renew_after_fork
 from authsec_core._jwks import KeySource
 from authsec_core._jws import Jws, check_signature, decode_base64url, parse_jws
 from authsec_core._refreshing import Fresh, Pace, Refreshing
@@ -99,11 +101,16 @@ class StatusLists:
         issuer: Lists lie below it.
         max_age: Seconds.
         leeway: Seconds by which the issuer's clock may differ from ours.
+
+    Raises:
+        ValueError: `max_age` is not a positive number of seconds.
     """
 
     def __init__(
         self, issuer: str, keys: KeySource, *, clock: Clock, max_age: float, leeway: float, pace: Pace
     ) -> None:
+        if not 0 < max_age < math.inf:
+            raise ValueError("revocation_max_age must be a positive number of seconds")
         self._issuer = issuer
         self._keys = keys
         self._clock = clock
@@ -112,6 +119,11 @@ class StatusLists:
         self._pace = pace
         self._lock = threading.RLock()  # guards additions and removals; re-entrant for the reason in `_refreshing`
         self._lists: dict[str, Refreshing[StatusList]] = {}
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the threads of the parent, one of which may hold the lock."""
+        self._lock = threading.RLock()
 
     def reference(self, status: object) -> StatusReference:
         """Return what a token's `status` claim refers to.
@@ -159,7 +171,7 @@ class StatusLists:
         base = self._issuer.rstrip("/")
         return (
             base.startswith(("https://", "http://"))
-            and uri.startswith(f"{base}/")
+            and uri.startswith(base)
             and _BELOW.fullmatch(uri, len(base)) is not None
         )
 

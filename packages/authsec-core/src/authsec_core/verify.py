@@ -7,19 +7,20 @@ revocation, so that a stranger's text costs little and learns nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from authsec_core._claims import PROFILES, Profile, Rules, VerifiedToken, check_type, read_claims
+from authsec_core._claims import PROFILES, Profile, Rules, VerifiedToken, check_times, check_type, read_claims
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._fetching import Fetcher, Steps
 from authsec_core._jwks import GivenKeys, KeySource, RemoteKeys
 from authsec_core._jws import Jws, check_signature, parse_jws
 from authsec_core._origin import check_base_url
+from authsec_core._recent import Examined, RecentTokens
 from authsec_core._refreshing import Pace
-from authsec_core._status_list import StatusLists
+from authsec_core._status_list import StatusLists, StatusReference
 from authsec_core.errors import (
     BadSignatureError,
     ConfigurationError,
@@ -50,7 +51,7 @@ class TokenVerifier:
           revocation. When the list cannot be fetched for that long, every token that it covers is refused with
           VerificationUnavailableError.
         - A **withdrawn key** is refused at most `jwks_refresh` seconds after it is withdrawn, while the issuer answers.
-          While it does not, keys are trusted until they are `jwks_max_age` old.
+          A fetch that fails starts these seconds anew, but only until the keys are `jwks_max_age` old.
         - A **new key** is known at most `jwks_refresh` seconds after it is published; an issuer should wait that long
           before it uses the key. If it does not, the first token that names the key causes a fetch; within `cooldown`
           seconds of a fetch that was in vain (somebody sends made-up key ids) such a token gets
@@ -70,6 +71,8 @@ class TokenVerifier:
         jwks_refresh: Seconds.
         jwks_max_age: Seconds.
         cooldown: Seconds between two fetches after one that failed or was in vain.
+        remember: How many verified tokens to know again by their SHA-256, which spares the signature of a token that
+            is used often. Key, times and revocation are checked all the same, so that nothing is trusted for longer.
         timeout: Seconds for one fetch.
         ca_file: A PEM file of the authorities to trust instead of the usual ones.
         allow_http: Allow `http` beyond loopback, where anyone on the way can exchange the keys.
@@ -96,39 +99,36 @@ class TokenVerifier:
         jwks_refresh: float = 300.0,
         jwks_max_age: float = 3600.0,
         cooldown: float = 5.0,
+        remember: int = 0,
         timeout: float = 5.0,
-        ca_file: str | None = None,
+        ca_file: str | Path | None = None,
         allow_http: bool = False,
         transport: httpx.BaseTransport | None = None,
         async_transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._rules = _rules(issuer, audience, profile, leeway)
         _check_issuer(issuer, allow_http=allow_http)
-        if (jwks is None) == (jwks_url is None):
-            raise ValueError("give either jwks or jwks_url")
-        for name, seconds in (
-            ("revocation_max_age", revocation_max_age),
-            ("jwks_refresh", jwks_refresh),
-            ("cooldown", cooldown),
-            ("timeout", timeout),
-        ):
-            _check_positive(name, seconds)
-        if not jwks_refresh <= jwks_max_age < math.inf:
-            raise ValueError("jwks_max_age must not be less than jwks_refresh")
         # A status list may need the key set on its way, and each may take a little over `timeout`.
         pace = Pace(cooldown=cooldown, patience=4 * timeout)
+        self._rules = _rules(issuer, audience, profile, leeway)
         self._keys: KeySource
-        if jwks_url is None:
+        if jwks is not None and jwks_url is None:
             self._keys = _given_keys(jwks)
-        else:
+        elif jwks_url is not None and jwks is None:
             url = _checked_url(jwks_url, allow_http=allow_http)
             self._keys = RemoteKeys(url, clock=clock, refresh=jwks_refresh, max_age=jwks_max_age, pace=pace)
+        else:
+            raise ValueError("give either jwks or jwks_url")
         self._lists = StatusLists(issuer, self._keys, clock=clock, max_age=revocation_max_age, leeway=leeway, pace=pace)
+        self._recent = RecentTokens(remember)
         self._require_status = require_status
         self._clock = clock
         self._fetcher = Fetcher(
-            clock=clock, timeout=timeout, ca_file=ca_file, transport=transport, async_transport=async_transport
+            clock=clock,
+            timeout=timeout,
+            ca_file=Path(ca_file) if ca_file is not None else None,
+            transport=transport,
+            async_transport=async_transport,
         )
 
     def verify(self, token: str) -> VerifiedToken:
@@ -150,13 +150,27 @@ class TokenVerifier:
     def _check(self, token: str) -> Steps[VerifiedToken]:
         if not isinstance(token, str):
             raise TypeError("a token is text")
-        jws = parse_jws(token, limit=_LONGEST_TOKEN)
-        check_type(jws.header.typ, self._rules.profile)
-        key = self._keys.peek(jws.header.kid) or (yield from self._look_up(jws))
+        examined = self._recent.get(token)
+        if examined is not None and self._keys.peek(examined.token.key_id) is examined.key:
+            check_times(examined.token, leeway=self._rules.leeway, now=self._clock.wall())
+        else:
+            jws = parse_jws(token, limit=_LONGEST_TOKEN)
+            check_type(jws.header.typ, self._rules.profile)
+            key = self._keys.peek(jws.header.kid) or (yield from self._look_up(jws))
+            examined = self._examine(jws, key)
+            self._recent.put(token, examined)
+        if examined.status is not None:
+            yield from self._check_status(examined.status)
+        return examined.token
+
+    def _examine(self, jws: Jws, key: RSAPublicKey) -> Examined:
         check_signature(jws, key)
         verified = read_claims(jws.claims(), key_id=jws.header.kid, rules=self._rules, now=self._clock.wall())
-        yield from self._check_status(verified)
-        return verified
+        if "status" in verified.claims:
+            return Examined(verified, key, self._lists.reference(verified.claims["status"]))
+        if self._require_status:
+            raise MalformedTokenError("the token has no status claim, so that it could not be revoked")
+        return Examined(verified, key, None)
 
     def _look_up(self, jws: Jws) -> Steps[RSAPublicKey]:
         # The one look at claims that nobody has vouched for: a token that does not even claim to be from our issuer
@@ -168,12 +182,7 @@ class TokenVerifier:
             raise BadSignatureError("the token names a key that the issuer does not have")
         return key
 
-    def _check_status(self, token: VerifiedToken) -> Steps[None]:
-        if "status" not in token.claims:
-            if self._require_status:
-                raise MalformedTokenError("the token has no status claim, so that it could not be revoked")
-            return
-        reference = self._lists.reference(token.claims["status"])
+    def _check_status(self, reference: StatusReference) -> Steps[None]:
         status = self._lists.peek(reference)
         if status is None:
             status = yield from self._lists.obtain(reference)
@@ -194,11 +203,6 @@ def _rules(issuer: str, audience: str | Iterable[str], profile: Profile, leeway:
     return Rules(issuer=issuer, audiences=audiences, profile=profile, leeway=leeway)
 
 
-def _check_positive(name: str, seconds: float) -> None:
-    if not 0 < seconds < math.inf:
-        raise ValueError(f"{name} must be a positive number of seconds")
-
-
 def _check_issuer(issuer: str, *, allow_http: bool) -> None:
     if not isinstance(issuer, str) or not issuer or not issuer.isprintable():
         raise ValueError("name the issuer whose tokens to accept")
@@ -211,8 +215,8 @@ def _check_issuer(issuer: str, *, allow_http: bool) -> None:
 
 def _checked_url(url: str, *, allow_http: bool) -> str:
     # Unlike a base URL it may have a query, as some providers' key sets have.
-    query = urlsplit(url).query
     try:
+        query = urlsplit(url).query
         check_base_url(url.removesuffix(f"?{query}"), allow_http=allow_http)
         if not query.isprintable() or not query.isascii() or " " in query or "\\" in query:
             raise ValueError("its query has characters that a URL does not have")
@@ -221,8 +225,8 @@ def _checked_url(url: str, *, allow_http: bool) -> str:
     return url
 
 
-def _given_keys(jwks: Mapping[str, Any] | None) -> GivenKeys:
+def _given_keys(jwks: Mapping[str, Any]) -> GivenKeys:
     try:
-        return GivenKeys(jwks if jwks is not None else {})
+        return GivenKeys(jwks)
     except ValueError as exc:
         raise ConfigurationError(f"the verifier's jwks cannot be used: {exc}") from exc
