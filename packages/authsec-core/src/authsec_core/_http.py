@@ -7,17 +7,22 @@ cookies, no proxies unless asked for, TLS always verified.
 from __future__ import annotations
 
 import ssl
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 import httpx
 
 from authsec_core._clock import Clock
 
 __all__ = ["Call", "ClientOptions", "Failure", "Reply", "client_options", "send", "send_async"]
+
+# The last two are what httpx lets through: of a redirect to nowhere, and of a host that cannot be one, such as `a..b`.
+_FAILURES: Final = (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL, UnicodeError)
+_UNCONNECTED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, UnicodeError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,16 +44,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back, whole. The body may hold a token and is never printed."""
+    """What came back. The body may hold a token and is never printed; that of anything but a 2xx is not even read."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)  # a `Location`, or a hostile one, may hold a token as well
     body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What went wrong on the way. `cause` has been stripped of frames, whose locals could hold a credential."""
+    """What went wrong on the way. `cause` has been stripped of frames and headers, which could hold a credential."""
 
     kind: Literal["connect", "tls", "timeout", "cut", "too_large"]
     cause: BaseException | None = None
@@ -78,23 +83,27 @@ def client_options(
         trust_env=trust_env,
         follow_redirects=False,
         timeout=httpx.Timeout(timeout, connect=min(connect_timeout, timeout)),
-        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-        headers={"User-Agent": user_agent, "Accept": "application/json"},
+        cookies=_NoCookies(),
+        # `identity`, so that the limit on a body's size holds before it is unpacked, too.
+        headers={"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "identity"},
     )
 
 
 def send(client: httpx.Client, call: Call, clock: Clock, *, auth: httpx.Auth | None = None) -> Reply | Failure:
     """Do one GET within its deadline and its size. Never raises for what the network does."""
+    handled = sys.exc_info()[1]
     try:
         with client.stream("GET", call.url, **_options(call, client.timeout, clock, auth)) as response:
+            if unread := _unread(response):
+                return unread
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
                 if stopped := _stop(call, len(body), clock):
                     return stopped
             return _reply(response, bytes(body))
-    except (httpx.TransportError, httpx.DecodingError) as exc:
-        return _failure(exc)
+    except _FAILURES as exc:
+        return _failure(exc, call, handled)
 
 
 async def send_async(
@@ -103,17 +112,20 @@ async def send_async(
     """Do what `send` does, without blocking the loop. The deadline holds even where headers come in a trickle."""
     import anyio  # httpx's own; loaded with its first asynchronous request
 
+    handled = sys.exc_info()[1]
     with anyio.move_on_after(max(0.0, call.deadline - clock.steady())):
         try:
             async with client.stream("GET", call.url, **_options(call, client.timeout, clock, auth)) as response:
+                if unread := _unread(response):
+                    return unread
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
                     body += chunk
                     if stopped := _stop(call, len(body), clock):
                         return stopped
                 return _reply(response, bytes(body))
-        except (httpx.TransportError, httpx.DecodingError) as exc:
-            return _failure(exc)
+        except _FAILURES as exc:
+            return _failure(exc, call, handled)
     return Failure(kind="timeout")
 
 
@@ -127,12 +139,23 @@ class _StreamOptions(TypedDict, total=False):
 def _options(call: Call, usual: httpx.Timeout, clock: Clock, auth: httpx.Auth | None) -> _StreamOptions:
     left = max(0.001, call.deadline - clock.steady())
     timeout = httpx.Timeout(min(left, usual.read or left), connect=min(left, usual.connect or left))
-    options = _StreamOptions(headers=call.headers, timeout=timeout)
+    # httpx's own kind of headers, whose repr hides the proof from reports that show the locals of httpx's frames.
+    options = _StreamOptions(headers=httpx.Headers(call.headers), timeout=timeout)
     if call.params:  # httpx drops the URL's own query where params are given, empty ones included
         options["params"] = call.params
     if auth is not None:
         options["auth"] = auth
     return options
+
+
+def _unread(response: httpx.Response) -> Reply | Failure | None:
+    """Return what is known without the body, where that is enough: a refusal counts, however it goes on."""
+    if not response.is_success:
+        return _reply(response, b"")
+    if response.headers.get("Content-Encoding", "").strip().lower() not in {"", "identity"}:
+        # httpx would unpack a whole chunk before we could count it: 64 KiB can become gigabytes.
+        return Failure(kind="cut", cause=httpx.DecodingError("the body is encoded, which was not asked for"))
+    return None
 
 
 def _stop(call: Call, size: int, clock: Clock) -> Failure | None:
@@ -147,24 +170,39 @@ def _reply(response: httpx.Response, body: bytes) -> Reply:
     return Reply(status=response.status_code, headers=response.headers, body=body)
 
 
-def _failure(exc: httpx.TransportError | httpx.DecodingError) -> Failure:
-    chain = [exc, *_causes(exc)]
+def _failure(exc: Exception, call: Call, handled: BaseException | None) -> Failure:
+    """Say what `exc` means. `handled` is what the caller was dealing with at the time: no part of this failure."""
+    chain = [exc, *_causes(exc, handled)]
     kind: Literal["connect", "tls", "timeout", "cut"] = "cut"
     if any(isinstance(error, ssl.SSLError) for error in chain):
         kind = "tls"
-    elif isinstance(exc, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)):
+    elif isinstance(exc, _UNCONNECTED):
         kind = "connect"
     elif isinstance(exc, httpx.TimeoutException):
         kind = "timeout"
     for error in chain:
         error.__traceback__ = None
+        if any(mark in str(error) for mark in "'\"") and not isinstance(exc, httpx.NetworkError):
+            error.args = ("the peer's words are left out",)  # HTTP parsers quote what they cannot read
+    if isinstance(exc, httpx.RequestError):
+        exc.request = httpx.Request("GET", call.url)  # the one that was sent has the proof in its headers
     return Failure(kind=kind, cause=exc)
 
 
-def _causes(exc: BaseException) -> list[BaseException]:
+def _causes(exc: BaseException, handled: BaseException | None) -> list[BaseException]:
     found: list[BaseException] = []
     following = exc.__cause__ or exc.__context__
-    while following is not None and following not in found:
+    while following is not None and following is not handled and following not in found:
         found.append(following)
         following = following.__cause__ or following.__context__
     return found
+
+
+class _NoCookies(CookieJar):
+    """Keeps no cookie. Unlike a jar with a strict policy it takes no lock, which a fork could leave locked for ever."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Keep none."""
+
+    def add_cookie_header(self, request: Any) -> None:
+        """Add none."""

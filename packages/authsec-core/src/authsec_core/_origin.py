@@ -14,6 +14,10 @@ __all__ = ["Origin", "check_base_url", "is_loopback", "origin_of"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
+# RFC 1123 section 2.1, and the underscore that container networks use. Of other names the resolver raises UnicodeError.
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+_NETLOC = re.compile(r"(?P<host>\[(?P<v6>[0-9a-f:.]+)\]|[a-z0-9_.-]+)(:[0-9]*)?")
+_NUMERIC = re.compile(r"(.*\.)?(0x[0-9a-f]*|[0-9]+)\.?")
 
 
 class Origin(NamedTuple):
@@ -37,7 +41,8 @@ def origin_of(url: str) -> Origin:
     parts = urlsplit(url)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         raise ValueError("not an absolute http(s) URL")
-    return Origin(parts.scheme, parts.hostname.lower(), parts.port or _DEFAULT_PORTS[parts.scheme])
+    port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    return Origin(parts.scheme, parts.hostname.lower(), port)
 
 
 def is_loopback(host: str) -> bool:
@@ -63,14 +68,31 @@ def check_base_url(url: str, *, allow_http: bool = False) -> str:
         parts, origin = urlsplit(url), origin_of(url)
     except ValueError as exc:
         raise ValueError("it is not an absolute URL such as https://authority.example.com") from exc
-    _refuse_extras(parts)
+    _refuse_extras(url, parts)
+    if not _is_host(parts.netloc):
+        raise ValueError("its host is neither a name nor an address")
     if origin.scheme == "http" and not (allow_http or is_loopback(origin.host)):
         raise ValueError("it is http, which anyone on the way can read: use https")
     return url.rstrip("/")
 
 
-def _refuse_extras(parts: SplitResult) -> None:
+def _refuse_extras(url: str, parts: SplitResult) -> None:
     if "@" in parts.netloc:
         raise ValueError("it has a user name or password in it: take that out")
-    if parts.query or parts.fragment or any(segment in {".", ".."} for segment in parts.path.split("/")):
+    if not {"?", "#"}.isdisjoint(url) or any(segment in {".", ".."} for segment in parts.path.split("/")):
         raise ValueError("it has a query, a fragment or dot segments: give scheme, host, port and base path only")
+
+
+def _is_host(netloc: str) -> bool:
+    match = _NETLOC.fullmatch(netloc.lower())
+    if match is None:
+        return False
+    host = match["host"]
+    try:
+        if match["v6"]:
+            return bool(ipaddress.IPv6Address(match["v6"]).packed)
+        if _NUMERIC.fullmatch(host):  # 2130706433 and 127.1 are addresses to a resolver, and to nobody who reads them
+            return bool(ipaddress.IPv4Address(host).packed)
+    except ValueError:
+        return False
+    return _HOST_NAME.fullmatch(host) is not None

@@ -76,14 +76,21 @@ class WorkloadTokenFile:
     def headers(self) -> dict[str, str]:
         """Read the file and return its token as a Bearer credential."""
         try:
-            with self.path.open("rb") as file:
-                raw = file.read(_LONGEST + 1)
+            token = _only_token(self.path)
         except OSError as exc:
             raise self._unusable(exc.strerror or "it cannot be read") from exc
-        text = raw.decode("ascii", "replace").strip()
-        if not text or len(raw) > _LONGEST or not all("\x21" <= character <= "\x7e" for character in text):
+        if token is None:
             raise self._unusable("it does not hold one token")
-        return {"Authorization": f"Bearer {text}"}
+        return {"Authorization": f"Bearer {token}"}
 
     def _unusable(self, why: str) -> ProofUnavailableError:
         return ProofUnavailableError(f"The workload token {str(self.path)!r} cannot be used: {why}. Check its mount.")
+
+
+def _only_token(path: Path) -> str | None:
+    """Return the file's one token, or None. A function of its own, so that no error is raised beside the content."""
+    with path.open("rb") as file:
+        raw = file.read(_LONGEST + 1)
+    text = raw.decode("ascii", "replace").strip()
+    good = text and len(raw) <= _LONGEST and all("\x21" <= character <= "\x7e" for character in text)
+    return text if good else None

@@ -63,7 +63,11 @@ class DelegationAuth(httpx.Auth):
         response = yield _bearing(request, token)
         if _worth_repeating(request, response):
             self._source.forget(token)
-            yield _bearing(request, self._source.token(self._request))
+            again = _bearing(request, self._source.token(self._request))
+            if isinstance(response.stream, httpx.SyncByteStream):
+                response.stream.close()
+            response.stream = httpx.ByteStream(b"")  # httpx would read the refusal to its end, however long that is
+            yield again
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         """Attach a token; called by `httpx.AsyncClient`."""
@@ -74,7 +78,11 @@ class DelegationAuth(httpx.Auth):
         response = yield _bearing(request, token)
         if _worth_repeating(request, response):
             self._async_source.forget(token)
-            yield _bearing(request, await self._async_source.atoken(self._request))
+            again = _bearing(request, await self._async_source.atoken(self._request))
+            if isinstance(response.stream, httpx.AsyncByteStream):
+                await response.stream.aclose()
+            response.stream = httpx.ByteStream(b"")  # as above
+            yield again
 
     def _check(self, url: httpx.URL) -> None:
         try:
@@ -100,6 +108,7 @@ def _worth_repeating(request: httpx.Request, response: httpx.Response) -> bool:
     """Say whether the API refused the token itself, and a second request does no more than one would."""
     return (
         response.status_code == 401
+        and "Authorization" in response.request.headers  # else a redirect led elsewhere, and who refused saw no token
         and request.method in _IDEMPOTENT
         and isinstance(request.stream, httpx.ByteStream)  # a body that is still there to be sent again
         and _INVALID_TOKEN.search(response.headers.get("WWW-Authenticate", "")) is not None

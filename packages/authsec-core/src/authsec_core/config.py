@@ -10,22 +10,23 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
 from uuid import UUID
 
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from authsec_core._origin import check_base_url, origin_of
+from authsec_core._origin import Origin, check_base_url, origin_of
 from authsec_core.endpoints import EndpointPolicy
 from authsec_core.errors import ConfigurationError
 from authsec_core.scopes import parse_scopes
@@ -37,6 +38,7 @@ _PREFIX = "AUTHSEC_"
 _RENAMED = {"client_id": ("AUTHSEC_AGENT_CLIENT_ID",), "api_base_url": ("AUTHSEC_API_BASE_URL", "DOWNSTREAM_URL")}
 _LIVE_SIGNS = ("agent_key", "workload_token_file", "api_base_url", "ca_file")
 _LAYERS = "authsec layers"  # never a field's name
+_BLANK = "is set but blank: give it a value or unset it"
 _HEADER_TEXT = frozenset(map(chr, range(0x21, 0x7F)))
 
 
@@ -100,6 +102,12 @@ class AuthSecConfig(BaseSettings):
     _set_by: dict[str, str] = PrivateAttr(default_factory=dict)
     _resolved_mode: Mode = PrivateAttr(default="mock")
 
+    if not TYPE_CHECKING:  # type checkers take the signature from the fields
+
+        def __init__(self, **given: Any) -> None:
+            """Wrap the key before any frame holds it in the clear: an error may be reported with its frames' locals."""
+            super().__init__(**_wrapped(given))
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -110,28 +118,33 @@ class AuthSecConfig(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments, then the environment, then the `.env` file that one of them names. Called by pydantic."""
-        return (_Layers(settings_cls, argument=init_settings, environment=env_settings),)
+        return (_Layers(settings_cls, init_settings, EnvSettingsSource(settings_cls)),)
 
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, data: Any, handler: Callable[[Any], AuthSecConfig]) -> AuthSecConfig:
-        layers: dict[str, dict[str, Any]] = data.pop(_LAYERS, {}) if isinstance(data, dict) else {}
+        if not isinstance(data, dict):  # one that is made already, as a field of another model
+            return handler(data)
+        layers: dict[str, dict[str, Any]] = data.pop(_LAYERS, {})
         try:
             config = handler(data)
         except ValidationError as exc:
-            # Not `from exc`: pydantic keeps the rejected input, which may be a secret.
-            raise ConfigurationError(_explain(exc)) from None
-        config._set_by = {field: label for label, layer in reversed(layers.items()) for field in layer}
-        config._check_together()
-        config._check_proof(layers)
-        config._resolved_mode = config._resolve_mode()
-        return config
+            problem = _explain(exc)
+        else:
+            config._set_by = {field: label for label, layer in reversed(layers.items()) for field in layer}
+            config._check_together()
+            config._check_proof(layers)
+            config._resolved_mode = config._resolve_mode()
+            return config
+        raise ConfigurationError(problem)  # out here: pydantic's error keeps the rejected input, and would ride along
 
     @field_validator("base_url", "client_id", "api_base_url", "audience", "issuer", mode="after")
     @classmethod
     def _refuse_blank(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
-            raise ValueError("is set but blank: give it a value or unset it")
+            raise ValueError(_BLANK)
+        if value is not None and not value.isprintable():
+            raise ValueError("has control characters in it, or is not UTF-8")
         return value
 
     @field_validator("client_id", mode="after")
@@ -149,17 +162,33 @@ class AuthSecConfig(BaseSettings):
             raise ValueError("is blank or has spaces or line ends in it: copy the key again")
         return value
 
+    @field_validator("workload_token_file", "ca_file", "env_file", mode="before")
+    @classmethod
+    def _refuse_blank_path(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():  # a Path would make the working directory of it
+            raise ValueError(_BLANK)
+        return value
+
     @field_validator("ca_file", "env_file", mode="after")
     @classmethod
     def _check_file(cls, value: Path | None) -> Path | None:
-        if value is not None and not value.is_file():
-            raise ValueError("names a file that does not exist")
+        try:
+            found = value is None or value.is_file()
+        except OSError as exc:
+            raise ValueError(f"names a file that cannot be used ({exc.strerror}): mend the path") from exc
+        if not found:
+            raise ValueError("names a file that does not exist: mend the path")
         return value
 
     @field_validator("allowed_endpoints", "mock_permissions", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return [item for item in re.split(r"[\s,]+", value) if item] if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        items = [item for item in re.split(r"[\s,]+", value) if item]
+        if not items:
+            raise ValueError(_BLANK)
+        return items
 
     @field_validator("endpoint_scopes", mode="before")
     @classmethod
@@ -167,7 +196,7 @@ class AuthSecConfig(BaseSettings):
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except ValueError as exc:
+            except (ValueError, RecursionError) as exc:
                 raise ValueError('is not JSON such as {"secure-vault/metrics": "read:metrics"}') from exc
         if not isinstance(value, Mapping):
             return value
@@ -194,7 +223,9 @@ class AuthSecConfig(BaseSettings):
         if self.agent_key is not None and self.workload_token_file is not None:
             raise ConfigurationError("AUTHSEC_AGENT_KEY and AUTHSEC_WORKLOAD_TOKEN_FILE are both set: keep one proof")
         with _naming("mock_permissions"):
-            parse_scopes(self.mock_permissions or None)
+            parse_scopes(self.mock_permissions)
+        with _naming("allowed_endpoints"):
+            EndpointPolicy("https://api.invalid", allowed=self.allowed_endpoints)
         with _naming("endpoint_scopes"):
             self.policy("https://api.invalid")
 
@@ -202,9 +233,9 @@ class AuthSecConfig(BaseSettings):
         """Refuse to carry a key that was configured beside one authority to another one."""
         for proof in ("agent_key", "workload_token_file"):
             beside = layers.get(self._set_by.get(proof, ""), {}).get("base_url")
-            if beside and self.base_url and origin_of(str(beside)) != origin_of(self.base_url):
+            if beside and self.base_url and (bound := _origin(str(beside))) != origin_of(self.base_url):
                 raise ConfigurationError(
-                    f"{variable(proof)} was configured for {origin_of(str(beside))}, not for "
+                    f"{variable(proof)} was configured for {bound or 'another address'}, not for "
                     f"{origin_of(self.base_url)}: pass {proof}= beside base_url="
                 )
 
@@ -232,37 +263,74 @@ class AuthSecConfig(BaseSettings):
 
 def variable(field: str) -> str:
     """Return the environment variable that sets `field`."""
-    return _RENAMED.get(field, (_PREFIX + field.upper(),))[0]
+    return _variables(field)[0]
+
+
+def _variables(field: str) -> tuple[str, ...]:
+    return _RENAMED.get(field, (_PREFIX + field.upper(),))
+
+
+def _origin(url: str) -> Origin | None:
+    try:
+        return origin_of(url)
+    except ValueError:  # what was overridden need not have been a URL
+        return None
 
 
 class _Layers(PydanticBaseSettingsSource):
     """Arguments over environment over `.env` file, by field name, remembering which layer said what."""
 
-    def __init__(self, settings_cls: type[BaseSettings], **layers: PydanticBaseSettingsSource) -> None:
+    def __init__(
+        self, settings_cls: type[BaseSettings], arguments: PydanticBaseSettingsSource, environment: EnvSettingsSource
+    ) -> None:
         super().__init__(settings_cls)
-        self._sources = layers
+        self._arguments, self._environment = arguments, environment
 
     def __call__(self) -> dict[str, Any]:
-        layers = {label: self._by_field(source()) for label, source in self._sources.items()}
+        layers = {"argument": _by_field(self._arguments())}
         for field in layers["argument"].keys() - self.settings_cls.model_fields.keys():
             raise TypeError(f"AuthSecConfig() has no setting {field!r}")
-        _refuse_misspelt(os.environ)
+        layers["environment"] = self._read(self._environment)
         named = layers["argument"].get("env_file") or layers["environment"].get("env_file")
         if named:
-            source = DotEnvSettingsSource(self.settings_cls, env_file=named)
-            _refuse_misspelt({name.upper(): "" for name in source.env_vars})
-            layers["env file"] = self._by_field(source())
+            layers["env file"] = self._read(_env_file(self.settings_cls, named))
         merged = {field: value for layer in reversed(layers.values()) for field, value in layer.items()}
         return merged | {_LAYERS: layers}
+
+    def _read(self, source: EnvSettingsSource) -> dict[str, Any]:
+        """Return the settings that have a variable of ours there; pydantic would also take others, by field name."""
+        _refuse_misspelt(map(str.upper, source.env_vars))
+        return {
+            field: value
+            for field, value in _by_field(source()).items()
+            if field in self.settings_cls.model_fields
+            and not source.env_vars.keys().isdisjoint(name.lower() for name in _variables(field))
+        }
 
     def get_field_value(self, field: Any, field_name: str) -> NoReturn:
         raise NotImplementedError  # abstract in pydantic-settings; `__call__` above never asks field by field
 
-    def _by_field(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        fields = {name: field for field, names in _RENAMED.items() for name in names}
-        named = {fields.get(key, key): value for key, value in values.items()}
-        # A typed-in None means "not given", so that optional arguments can be passed through.
-        return {key: value for key, value in named.items() if value is not None}
+
+def _by_field(values: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {name: field for field, names in _RENAMED.items() for name in names}
+    named = {fields.get(key, key): value for key, value in values.items()}
+    # A typed-in None means "not given", so that optional arguments can be passed through.
+    return _wrapped({key: value for key, value in named.items() if value is not None})
+
+
+def _wrapped(values: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(values.get("agent_key"), str):
+        values["agent_key"] = SecretStr(values["agent_key"])
+    return values
+
+
+def _env_file(settings_cls: type[BaseSettings], named: Path | str) -> DotEnvSettingsSource:
+    try:
+        return DotEnvSettingsSource(settings_cls, env_file=named)
+    except (OSError, ValueError, RuntimeError) as exc:
+        why = "not UTF-8" if isinstance(exc, ValueError) else "not readable"
+    # Raised out here: a UnicodeDecodeError carries the file's content, and would ride along as the context.
+    raise ConfigurationError(f"{variable('env_file')}: the file is {why}: mend it, or name another")
 
 
 @contextmanager
@@ -281,10 +349,10 @@ def _explain(exc: ValidationError) -> str:
     return "; ".join(lines)
 
 
-def _refuse_misspelt(environ: Mapping[str, str]) -> None:
+def _refuse_misspelt(names: Iterable[str]) -> None:
     """Refuse a variable that is nearly one of ours: `AUTHSEC_ALOWED_ENDPOINTS` would leave every endpoint open."""
-    known = {name for field in AuthSecConfig.model_fields for name in _RENAMED.get(field, (variable(field),))}
-    for name in environ:
+    known = {name for field in AuthSecConfig.model_fields for name in _variables(field)}
+    for name in names:
         if name.startswith(_PREFIX) and name not in known:
             for meant in difflib.get_close_matches(name, known, n=1, cutoff=0.86):
                 raise ConfigurationError(f"{name} is not a setting: did you mean {meant}?")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
@@ -18,13 +18,18 @@ from authsec_core.scopes import format_scopes, parse_scopes
 __all__ = ["EndpointGrant", "EndpointPolicy"]
 
 _LONGEST = 2048  # characters of an endpoint
-_DESCRIBED = 24  # endpoints that a description names
+_DESCRIBED = 560  # characters of a description: OpenAI refuses tools that are described in more than 1024, in all
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _SEGMENT_SAFE = "!$&'()*+,;=:@-._~"  # RFC 3986 section 3.3, pchar
 _QUERY_SAFE = _SEGMENT_SAFE + "/?%"
 # Characters that a reader, or a server that folds unicode, can take for / \ . : @ ? # %, beyond what NFKC folds.
-_LOOK_ALIKES = frozenset("⁄∕⧸╱⟋⫽∖⧵⧹﹨․‥…·。｡∶꞉ː")
+_LOOK_ALIKES = frozenset(
+    "\u2044\u2215\u29f8\u2571\u27cb\u2afd\u2041\u1735\u31d3\U0001d23a\U0001f67c"  # /
+    "\u2216\u29f5\u29f9\ufe68\u2572\u27cd\u31d4\U0001d20f\U0001d23b\U0001f67d"  # \
+    "\u2024\u2025\u2026\u00b7\u3002\uff61\u0701\u0702\u06d4\ua4f8\ua60e\U00010a50\U0001d16d"  # .
+    "\u2236\ua789\u02d0"  # :
+)
 _STRUCTURAL = frozenset("/\\.:@?#%")
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
@@ -48,8 +53,8 @@ class EndpointPolicy:
     """The operator's word on which endpoints a tool may reach, and with which scopes. Immutable and thread-safe.
 
     An entry covers itself and what lies below it: `secure-vault` covers `secure-vault/metrics`, not `secure-vault-2`.
-    The longest entry decides. With neither `allowed` nor `scopes`, every path below `base_url` is allowed and the
-    authority alone limits the scopes.
+    The longest entry decides; one without scopes has those of the next entry above it. With neither `allowed` nor
+    `scopes`, every path below `base_url` is allowed and the authority alone limits the scopes.
 
     Args:
         base_url: The API's address; a base path (`https://api.example.com/v2`) is kept.
@@ -70,6 +75,7 @@ class EndpointPolicy:
         scopes: Mapping[str, str | Iterable[str]] | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
+        self._rules: dict[str, frozenset[str] | None] | None = {}  # until they are good: who reports an error prints us
         self._rules = _rules(allowed, scopes)
 
     @property
@@ -101,24 +107,27 @@ class EndpointPolicy:
         return EndpointGrant(url=f"{self._base_url}/{encoded}{query}", path=path, scopes=scopes)
 
     def describe(self) -> str:
-        """Return one sentence for a model: the permitted endpoints and their scopes, bounded."""
+        """Return one sentence for a model: the permitted endpoints and their scopes, in at most 600 characters."""
         if self._rules is None:
             return "Endpoints are paths relative to the API, such as 'reports/latest'; name the scope that you need."
-        entries = [
-            f"'{path}'" + (f" with scope '{format_scopes(scopes)}'" if scopes else "")
-            for path, scopes in list(self._rules.items())[:_DESCRIBED]
-        ]
+        if not self._rules:
+            return "No endpoint is permitted."
+        entries: list[str] = []
+        for path, scopes in self._rules.items():
+            entry = f"'{path}'" + (f" with scope '{format_scopes(scopes)}'" if scopes else "")
+            if sum(map(len, entries)) + 2 * len(entries) + len(entry) > _DESCRIBED:
+                break
+            entries.append(entry)
         more = len(self._rules) - len(entries)
-        return "Permitted endpoints: " + "; ".join(entries) + (f"; and {more} more." if more else ".")
+        return "Permitted endpoints: " + "; ".join(entries + [f"and {more} more"] * bool(more)) + "."
 
     def _scopes_for(self, path: str) -> frozenset[str] | None:
         if self._rules is None:
             return None
-        candidates = [path, *(path[:cut] for cut in range(len(path) - 1, 0, -1) if path[cut] == "/")]
-        for candidate in candidates:
-            if candidate in self._rules:
-                return self._rules[candidate]
-        raise EndpointRefusedError(f"That endpoint is not permitted. {self.describe()}")
+        entry = _covering(path, self._rules)
+        if entry is None:
+            raise EndpointRefusedError(f"That endpoint is not permitted. {self.describe()}")
+        return self._rules[entry]
 
     def __repr__(self) -> str:
         return f"EndpointPolicy({self._base_url!r}, {self.describe()!r})"
@@ -132,11 +141,19 @@ def _rules(
     mapped = {_entry(endpoint): parse_scopes(needed) for endpoint, needed in (scopes or {}).items()}
     if allowed is None:
         return dict(sorted(mapped.items()))
-    listed: dict[str, frozenset[str] | None] = dict.fromkeys(map(_entry, allowed))
+    listed = set(map(_entry, allowed))
     for path in mapped:
-        if not any(path == entry or path.startswith(entry + "/") for entry in listed):
+        if _covering(path, listed) is None:
             raise ValueError(f"scopes are given for {path!r}, which the allowed endpoints do not cover")
-    return dict(sorted((listed | mapped).items()))
+    # An entry without scopes of its own has those of the entry above it: naming an endpoint twice must not widen it.
+    above = {path: _covering(path, mapped) for path in sorted(listed | mapped.keys())}
+    return {path: None if entry is None else mapped[entry] for path, entry in above.items()}
+
+
+def _covering(path: str, entries: Container[str]) -> str | None:
+    """Return the longest entry that is `path` or lies above it."""
+    above = (path[:cut] for cut in range(len(path) - 1, 0, -1) if path[cut] == "/")
+    return next((entry for entry in (path, *above) if entry in entries), None)
 
 
 def _entry(endpoint: str) -> str:
@@ -170,10 +187,10 @@ def _canonical(endpoint: str) -> tuple[list[str], str]:
 
 
 def _check_segment(segment: str, *, last: bool) -> None:
-    if not segment and not last:  # "//host", "a//b" and the empty path; a single trailing slash is a path of its own
+    name = segment.split(";", 1)[0].strip()  # some servers cut a segment there before they resolve dots: "..;/" climbs
+    if not name and not (last and not segment):  # "//host", "a//b", no path; one trailing slash is a path of its own
         raise _refusal("it has an empty path segment")
-    # Some servers cut a segment at ";" before they resolve dots: "..;/" climbs there.
-    if segment.split(";", 1)[0].strip() in {".", ".."}:
+    if name in {".", ".."}:
         raise _refusal("it has dot segments")
     _check_characters(segment, forbidden="/\\?#")
     if segment != segment.strip():

@@ -6,8 +6,8 @@ Pure: it is handed what came back. No result ever holds a header, a token, a tra
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, NoReturn
 
 from authsec_core._http import Failure, Reply
 from authsec_core.errors import AuthSecError, DownstreamDeniedError, DownstreamError, DownstreamUnavailableError
@@ -17,8 +17,10 @@ __all__ = ["RESULT_LIMIT", "FetchResult", "read_answer"]
 
 RESULT_LIMIT = 65536  # bytes of JSON that a model is shown
 _SAMPLE_NOTICE = "MOCK mode: this is invented sample data, not real data. Say so when you use it."
-_REMOVED = b"[token removed]"
+_REMOVED = "[token removed]"
+_SHORTEST_PART = 16  # characters of a token's part that is looked for: a shorter one could be a word of the answer
 _PASSING = frozenset({408, 425, 429})
+_UNUSABLE: Final = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class FetchResult:
         """Return what a model is shown: JSON text of at most `limit` bytes.
 
         Data that does not fit becomes an error that says so; it is never cut: half an answer reads like a whole one.
+        So does data that JSON has no form for. An error keeps its code, and the beginning of its message.
         """
         fields: dict[str, Any] = {"status": self.status, "mode": self.mode, "code": self.code}
         if self.ok:
@@ -64,10 +67,18 @@ class FetchResult:
             fields |= {"notice": _SAMPLE_NOTICE} if self.mode == "mock" else {}
         else:
             fields |= {"message": self.message, "retryable": self.retryable}
-        text = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
-        if len(text) > limit:
-            return FetchResult.of_error(_too_large(limit), self.mode).to_json(limit=max(limit, 1024))
-        return text.decode("utf-8")
+        try:
+            text = json.dumps(fields, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+        except (TypeError, ValueError, RecursionError):
+            return FetchResult.of_error(DownstreamError("The answer cannot be written as JSON."), self.mode).to_json()
+        if len(text) <= limit:
+            return text.decode("utf-8")
+        least = max(limit, 1024)
+        shorter = FetchResult.of_error(_too_large(limit), self.mode) if self.ok else self._shortened(least // 8)
+        return shorter.to_json(limit=least)
+
+    def _shortened(self, characters: int) -> FetchResult:
+        return replace(self, message=(self.message or "")[:characters])
 
 
 def read_answer(answer: Reply | Failure, token: DelegationToken, *, limit: int) -> FetchResult:
@@ -86,8 +97,10 @@ def read_answer(answer: Reply | Failure, token: DelegationToken, *, limit: int) 
         raise _failure(answer, limit) from answer.cause
     if not 200 <= answer.status < 300:
         raise _refusal(answer.status)
-    body = _without(token, answer.body)
-    data = _json(body) if "json" in answer.headers.get("Content-Type", "").lower() else _json_or_text(body)
+    declared = "json" in answer.headers.get("Content-Type", "").lower()
+    data = _data(answer.body, token, text_will_do=not declared)
+    if data is _UNUSABLE:
+        raise DownstreamError(f"The API's answer is {'not valid JSON' if declared else 'neither JSON nor text'}.")
     return FetchResult(status="success", mode=token.mode, code=answer.status, data=data, token=token)
 
 
@@ -116,33 +129,39 @@ def _refusal(status: int) -> DownstreamError:
     return DownstreamError(f"The API answered {status}: check the endpoint.", status=status)
 
 
-def _without(token: DelegationToken, body: bytes) -> bytes:
-    """Take out the token, and the parts of it that matter, in case the API echoes the request."""
-    text = token.value.encode("ascii")
-    for secret in (text, *text.split(b".")[1:]):
-        body = body.replace(secret, _REMOVED)
-    return body
-
-
-def _json(body: bytes) -> Any:
+def _data(body: bytes, token: DelegationToken, *, text_will_do: bool) -> Any:
+    """Return what the body says. It raises nothing: an error's context would hold the body."""
     try:
-        return json.loads(body, parse_constant=_refuse_constant) if body.strip() else None
-    except (ValueError, RecursionError):
-        raise DownstreamError("The API's answer is not valid JSON.") from None  # the cause would carry the body
-
-
-def _json_or_text(body: bytes) -> Any:
-    try:
-        return _json(body)
-    except DownstreamError:
-        pass
-    try:
-        text = body.decode("utf-8")
+        text = _without(token, body.decode("utf-8-sig"))  # RFC 8259 section 8.1: JSON is UTF-8, and nothing is guessed
     except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise DownstreamError("The API's answer is neither JSON nor text.")
+        return _UNUSABLE
+    data = _parsed(text)
+    if data is _UNUSABLE:
+        return text if text_will_do and "\0" not in text else _UNUSABLE
+    return _parsed(_without(token, _unescaped(data))) if "\\u" in text else data
+
+
+def _unescaped(data: Any) -> str:
+    """Return data whose text was spelled in escapes, as the token may have been, without them."""
+    try:
+        return json.dumps(data, ensure_ascii=False)
+    except RecursionError:
+        return "too deep"
+
+
+def _without(token: DelegationToken, text: str) -> str:
+    """Take out the token, and the parts of it that matter, in case the API echoes the request."""
+    for secret in (token.value, *token.value.split(".")[1:]):
+        if len(secret) >= _SHORTEST_PART:
+            text = text.replace(secret, _REMOVED)
     return text
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant) if text.strip() else None
+    except (ValueError, RecursionError):
+        return _UNUSABLE
 
 
 def _refuse_constant(name: str) -> NoReturn:

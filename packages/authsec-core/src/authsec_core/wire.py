@@ -6,11 +6,11 @@ A reply is taken apart and each member's type is checked; whether the grant is g
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, NoReturn
@@ -34,6 +34,7 @@ __all__ = [
 DELEGATION_TOKEN_PATH = "/authsec/uflow/sdk/delegation-token"  # noqa: S105 -- a path, not a password
 REPLY_LIMIT = 65536  # bytes of a reply
 
+_UNREADABLE = object()
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9}\d*)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -76,9 +77,9 @@ class DelegationRequest:
         return {name: value for name, value in wanted.items() if value is not None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DelegationReply:
-    """A well-formed reply. Times are epoch seconds by the authority's clock; None where it did not say.
+    """A well-formed reply, never printed. Times are epoch seconds by the authority's clock; None where it did not say.
 
     Attributes:
         token: The compact JWS.
@@ -171,20 +172,18 @@ def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _base64url(text: str) -> bytes:
-    if not _BASE64URL.fullmatch(text):
+    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
         raise WireError("the token is not base64url")
-    try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except (binascii.Error, ValueError) as exc:
-        raise WireError("the token is not base64url") from exc
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _json_object(raw: bytes, what: str) -> dict[str, Any]:
-    try:
+    value: object = _UNREADABLE
+    with suppress(ValueError, RecursionError):
         value = json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        # Not `from exc`: a JSONDecodeError carries the whole text, token and all.
-        raise WireError(f"{what} is not JSON") from None
+    # Raised out here: a JSONDecodeError carries the whole text, token and all, and would ride along as the context.
+    if value is _UNREADABLE:
+        raise WireError(f"{what} is not JSON")
     if not isinstance(value, dict):
         raise WireError(f"{what} is not a JSON object")
     return value
