@@ -98,7 +98,8 @@ class _LoopbackOnly:
     def resolving(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(host: Any, *args: Any, **kwargs: Any) -> Any:
             # RFC 6761 section 6.4: names under .invalid never resolve. Tests play a DNS failure with them.
-            if isinstance(host, str) and host.rstrip(".").endswith(".invalid"):
+            name = host.decode("ascii", "replace") if isinstance(host, bytes) else host  # asyncio passes bytes
+            if isinstance(name, str) and name.rstrip(".").endswith(".invalid"):
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
             self._check(original.__name__, host)
             return original(host, *args, **kwargs)

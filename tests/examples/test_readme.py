@@ -6,10 +6,11 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from authsec_core.testing import ScriptedModel, call
+from authsec_core.testing import Call, ScriptedModel, call
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -20,7 +21,7 @@ PROGRAMS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-
 def test_readme_program_runs(program: str, run: Run) -> None:
     """A program copied from the README fetches the sample data, and the model sees no token."""
 
-    def fetch(body: dict[str, object]) -> object:
+    def fetch(body: dict[str, Any]) -> Call:
         name = next(iter(model.offered_tools))
         return call(name, endpoint="secure-vault/metrics", scope="read:metrics")
 

@@ -6,11 +6,10 @@ because code that a model wrote into the working directory must not be able to r
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
@@ -19,13 +18,13 @@ from uuid import UUID
 from pydantic import AliasChoices, Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    DotEnvSettingsSource,
     EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from authsec_core._layers import LAYERS, PREFIX, RENAMED, Layers, variable, wrapped
 from authsec_core._origin import Origin, check_base_url, origin_of
 from authsec_core.endpoints import EndpointPolicy
 from authsec_core.errors import ConfigurationError
@@ -34,10 +33,7 @@ from authsec_core.token import Mode
 
 __all__ = ["AuthSecConfig"]
 
-_PREFIX = "AUTHSEC_"
-_RENAMED = {"client_id": ("AUTHSEC_AGENT_CLIENT_ID",), "api_base_url": ("AUTHSEC_API_BASE_URL", "DOWNSTREAM_URL")}
 _LIVE_SIGNS = ("agent_key", "workload_token_file", "api_base_url", "ca_file")
-_LAYERS = "authsec layers"  # never a field's name
 _BLANK = "is set but blank: give it a value or unset it"
 _HEADER_TEXT = frozenset(map(chr, range(0x21, 0x7F)))
 
@@ -74,13 +70,13 @@ class AuthSecConfig(BaseSettings):
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=_PREFIX, frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+        env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
     )
 
     base_url: str | None = None
-    client_id: str | None = Field(default=None, validation_alias=AliasChoices(*_RENAMED["client_id"]))
+    client_id: str | None = Field(default=None, validation_alias=AliasChoices(*RENAMED["client_id"]))
     mode: Literal["auto", "live", "mock"] = "auto"
-    api_base_url: str | None = Field(default=None, validation_alias=AliasChoices(*_RENAMED["api_base_url"]))
+    api_base_url: str | None = Field(default=None, validation_alias=AliasChoices(*RENAMED["api_base_url"]))
     agent_key: SecretStr | None = None
     workload_token_file: Path | None = None
     audience: str | None = None
@@ -106,7 +102,7 @@ class AuthSecConfig(BaseSettings):
 
         def __init__(self, **given: Any) -> None:
             """Wrap the key before any frame holds it in the clear: an error may be reported with its frames' locals."""
-            super().__init__(**_wrapped(given))
+            super().__init__(**wrapped(given))
 
     @classmethod
     def settings_customise_sources(
@@ -118,14 +114,14 @@ class AuthSecConfig(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments, then the environment, then the `.env` file that one of them names. Called by pydantic."""
-        return (_Layers(settings_cls, init_settings, EnvSettingsSource(settings_cls)),)
+        return (Layers(settings_cls, init_settings, EnvSettingsSource(settings_cls)),)
 
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, data: Any, handler: Callable[[Any], AuthSecConfig]) -> AuthSecConfig:
         if not isinstance(data, dict):  # one that is made already, as a field of another model
             return handler(data)
-        layers: dict[str, dict[str, Any]] = data.pop(_LAYERS, {})
+        layers: dict[str, dict[str, Any]] = data.pop(LAYERS, {})
         try:
             config = handler(data)
         except ValidationError as exc:
@@ -261,76 +257,11 @@ class AuthSecConfig(BaseSettings):
         raise TypeError("AuthSecConfig may hold a key and is not pickled: let the other process read its environment")
 
 
-def variable(field: str) -> str:
-    """Return the environment variable that sets `field`."""
-    return _variables(field)[0]
-
-
-def _variables(field: str) -> tuple[str, ...]:
-    return _RENAMED.get(field, (_PREFIX + field.upper(),))
-
-
 def _origin(url: str) -> Origin | None:
     try:
         return origin_of(url)
     except ValueError:  # what was overridden need not have been a URL
         return None
-
-
-class _Layers(PydanticBaseSettingsSource):
-    """Arguments over environment over `.env` file, by field name, remembering which layer said what."""
-
-    def __init__(
-        self, settings_cls: type[BaseSettings], arguments: PydanticBaseSettingsSource, environment: EnvSettingsSource
-    ) -> None:
-        super().__init__(settings_cls)
-        self._arguments, self._environment = arguments, environment
-
-    def __call__(self) -> dict[str, Any]:
-        layers = {"argument": _by_field(self._arguments())}
-        for field in layers["argument"].keys() - self.settings_cls.model_fields.keys():
-            raise TypeError(f"AuthSecConfig() has no setting {field!r}")
-        layers["environment"] = self._read(self._environment)
-        named = layers["argument"].get("env_file") or layers["environment"].get("env_file")
-        if named:
-            layers["env file"] = self._read(_env_file(self.settings_cls, named))
-        merged = {field: value for layer in reversed(layers.values()) for field, value in layer.items()}
-        return merged | {_LAYERS: layers}
-
-    def _read(self, source: EnvSettingsSource) -> dict[str, Any]:
-        """Return the settings that have a variable of ours there; pydantic would also take others, by field name."""
-        _refuse_misspelt(map(str.upper, source.env_vars))
-        return {
-            field: value
-            for field, value in _by_field(source()).items()
-            if field in self.settings_cls.model_fields
-            and not source.env_vars.keys().isdisjoint(name.lower() for name in _variables(field))
-        }
-
-    def get_field_value(self, field: Any, field_name: str) -> NoReturn:
-        raise NotImplementedError  # abstract in pydantic-settings; `__call__` above never asks field by field
-
-
-def _by_field(values: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {name: field for field, names in _RENAMED.items() for name in names}
-    named = {fields.get(key, key): value for key, value in values.items()}
-    # A typed-in None means "not given", so that optional arguments can be passed through.
-    return _wrapped({key: value for key, value in named.items() if value is not None})
-
-
-def _wrapped(values: dict[str, Any]) -> dict[str, Any]:
-    if isinstance(values.get("agent_key"), str):
-        values["agent_key"] = SecretStr(values["agent_key"])
-    return values
-
-
-def _env_file(settings_cls: type[BaseSettings], named: Path | str) -> DotEnvSettingsSource:
-    try:
-        return DotEnvSettingsSource(settings_cls, env_file=named)
-    except (OSError, ValueError, RuntimeError) as exc:
-        why = "not UTF-8" if isinstance(exc, ValueError) else "not readable"
-    # Raised out here: a UnicodeDecodeError carries the file's content, and would ride along as the context.
-    raise ConfigurationError(f"{variable('env_file')}: the file is {why}: mend it, or name another")
 
 
 @contextmanager
@@ -347,12 +278,3 @@ def _explain(exc: ValidationError) -> str:
         where = f"{variable(str(error['loc'][0]))}: " if error["loc"] else ""
         lines.append(where + error["msg"].removeprefix("Value error, "))
     return "; ".join(lines)
-
-
-def _refuse_misspelt(names: Iterable[str]) -> None:
-    """Refuse a variable that is nearly one of ours: `AUTHSEC_ALOWED_ENDPOINTS` would leave every endpoint open."""
-    known = {name for field in AuthSecConfig.model_fields for name in _variables(field)}
-    for name in names:
-        if name.startswith(_PREFIX) and name not in known:
-            for meant in difflib.get_close_matches(name, known, n=1, cutoff=0.86):
-                raise ConfigurationError(f"{name} is not a setting: did you mean {meant}?")

@@ -95,7 +95,7 @@ class ScriptedModel:
         return {"config_list": [one], "cache_seed": None}
 
     @property
-    def crewai_llm(self) -> dict[str, str]:
+    def crewai_llm(self) -> dict[str, Any]:
         """The keyword arguments of CrewAI's `LLM`."""
         return {"model": self.model, "base_url": self.base_url, "api_key": self.api_key}
 

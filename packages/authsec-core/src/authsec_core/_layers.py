@@ -1,0 +1,98 @@
+"""Where settings come from: arguments over environment over a named `.env` file, and which of them said what.
+
+It reads; whether the settings make sense is for `config` to say. A name that is nearly a setting is refused here,
+since pydantic would pass it over.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, PydanticBaseSettingsSource
+
+from authsec_core.errors import ConfigurationError
+
+__all__ = ["LAYERS", "PREFIX", "RENAMED", "Layers", "variable", "wrapped"]
+
+PREFIX = "AUTHSEC_"
+RENAMED = {"client_id": ("AUTHSEC_AGENT_CLIENT_ID",), "api_base_url": ("AUTHSEC_API_BASE_URL", "DOWNSTREAM_URL")}
+LAYERS = "authsec layers"  # the key under which `Layers` hands on what each layer said; never a field's name
+
+
+class Layers(PydanticBaseSettingsSource):
+    """Arguments over environment over `.env` file, by field name, remembering which layer said what."""
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], arguments: PydanticBaseSettingsSource, environment: EnvSettingsSource
+    ) -> None:
+        super().__init__(settings_cls)
+        self._arguments, self._environment = arguments, environment
+
+    def __call__(self) -> dict[str, Any]:
+        layers = {"argument": _by_field(self._arguments())}
+        for field in layers["argument"].keys() - self.settings_cls.model_fields.keys():
+            raise TypeError(f"AuthSecConfig() has no setting {field!r}")
+        layers["environment"] = self._read(self._environment)
+        named = layers["argument"].get("env_file") or layers["environment"].get("env_file")
+        if named:
+            layers["env file"] = self._read(_env_file(self.settings_cls, named))
+        merged = {field: value for layer in reversed(layers.values()) for field, value in layer.items()}
+        return merged | {LAYERS: layers}
+
+    def _read(self, source: EnvSettingsSource) -> dict[str, Any]:
+        """Return the settings that have a variable of ours there; pydantic would also take others, by field name."""
+        _refuse_misspelt(map(str.upper, source.env_vars), self.settings_cls.model_fields)
+        return {
+            field: value
+            for field, value in _by_field(source()).items()
+            if field in self.settings_cls.model_fields
+            and not source.env_vars.keys().isdisjoint(name.lower() for name in _variables(field))
+        }
+
+    def get_field_value(self, field: Any, field_name: str) -> NoReturn:
+        raise NotImplementedError  # abstract in pydantic-settings; `__call__` above never asks field by field
+
+
+def _by_field(values: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {name: field for field, names in RENAMED.items() for name in names}
+    named = {fields.get(key, key): value for key, value in values.items()}
+    # A typed-in None means "not given", so that optional arguments can be passed through.
+    return wrapped({key: value for key, value in named.items() if value is not None})
+
+
+def wrapped(values: dict[str, Any]) -> dict[str, Any]:
+    """Wrap the key, so that no frame holds it in the clear."""
+    if isinstance(values.get("agent_key"), str):
+        values["agent_key"] = SecretStr(values["agent_key"])
+    return values
+
+
+def _env_file(settings_cls: type[BaseSettings], named: Path | str) -> DotEnvSettingsSource:
+    try:
+        return DotEnvSettingsSource(settings_cls, env_file=named)
+    except (OSError, ValueError, RuntimeError) as exc:
+        why = "not UTF-8" if isinstance(exc, ValueError) else "not readable"
+    # Raised out here: a UnicodeDecodeError carries the file's content, and would ride along as the context.
+    raise ConfigurationError(f"{variable('env_file')}: the file is {why}: mend it, or name another")
+
+
+def variable(field: str) -> str:
+    """Return the environment variable that sets `field`."""
+    return _variables(field)[0]
+
+
+def _variables(field: str) -> tuple[str, ...]:
+    return RENAMED.get(field, (PREFIX + field.upper(),))
+
+
+def _refuse_misspelt(names: Iterable[str], fields: Iterable[str]) -> None:
+    """Refuse a variable that is nearly one of ours: `AUTHSEC_ALOWED_ENDPOINTS` would leave every endpoint open."""
+    known = {name for field in fields for name in _variables(field)}
+    for name in names:
+        if name.startswith(PREFIX) and name not in known:
+            for meant in difflib.get_close_matches(name, known, n=1, cutoff=0.86):
+                raise ConfigurationError(f"{name} is not a setting: did you mean {meant}?")
