@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from authsec_core import AsyncAuthSecClient, AuthSecClient, AuthSecConfig, ConfigurationError, EndpointPolicy
-from authsec_core.config import variable
+from authsec_core._layers import variable
 from authsec_core.testing import assert_no_secret
 
 CLIENT_ID = "7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f"

@@ -188,8 +188,9 @@ def _retry_after(reply: Reply, clock: Clock) -> float | None:
     text = reply.headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
-    at = _http_date(text)
-    return None if at is None else max(0.0, at - clock.wall())
+    at, date = _http_date(text), _http_date(reply.headers.get("Date", ""))
+    now = clock.wall() if date is None else date  # its own clock, where it tells: ours may be wrong
+    return None if at is None else max(0.0, at - now)
 
 
 def _http_date(text: str) -> float | None:
@@ -209,11 +210,14 @@ def _accept(
         lifetime = _lifetime(reply, http, issued_at)
     except WireError as exc:
         exc.__traceback__ = None  # its frames hold the body
-        raise BadReplyError(f"The authority's reply cannot be used: {exc}.") from exc
+        raise BadReplyError(
+            f"The authority's reply cannot be used: {exc}. Check AUTHSEC_BASE_URL, or tell its operator."
+        ) from exc
     scopes = permitted or frozenset()
     if missing := (request.scopes or frozenset()) - scopes:
         raise ScopeNotGrantedError(
-            f"The authority granted less than was asked: {format_scopes(missing)} is missing.", missing=missing
+            f"The authority granted less than was asked: ask its operator to delegate {format_scopes(missing)!r}.",
+            missing=missing,
         )
     excess = frozenset() if request.scopes is None else scopes - request.scopes
     if excess:
@@ -242,17 +246,18 @@ def _check_claims(reply: DelegationReply, request: DelegationRequest, rules: Exc
         raise WireError("the token is not signed with RS256")
     if claims.get("mock") or claims.get("iss") == MOCK_ISSUER:
         raise WireError("it is a MOCK token")
-    if reply.client_id is not None and reply.client_id.lower() != request.client_id.lower():
-        raise WireError("the token is for another client_id")
+    for named in (reply.client_id, claims.get("client_id")):  # what the body says of the token proves nothing
+        if named is not None and str(named).lower() != request.client_id.lower():
+            raise WireError("the token is for another client_id")
     if rules.issuer is not None and claims.get("iss") != rules.issuer:
         raise WireError("the token's iss is not AUTHSEC_ISSUER")
-    aud = claims.get("aud", [])
-    audience = (aud,) if isinstance(aud, str) else tuple(aud) if isinstance(aud, list) else ()
-    if not all(isinstance(member, str) for member in audience):
+    aud = claims.get("aud")
+    audience = [] if aud is None else [aud] if isinstance(aud, str) else aud
+    if not isinstance(audience, list) or not all(isinstance(member, str) for member in audience):
         raise WireError("the token's aud is not text")
     if request.audience is not None and request.audience not in audience:
         raise WireError("the token's aud is not AUTHSEC_AUDIENCE")
-    return audience
+    return tuple(audience)
 
 
 def _lifetime(reply: DelegationReply, http: Reply, issued_at: float) -> float:

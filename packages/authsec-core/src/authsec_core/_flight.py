@@ -10,6 +10,7 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError  # before 3.11 it is not the builtin
+from contextlib import suppress
 from typing import Final, Literal, TypeAlias
 
 from authsec_core._freshness import Lease
@@ -43,6 +44,20 @@ class Flight:
         except FutureTimeoutError:
             return LOST
 
-    async def wait_async(self) -> Landing:
-        """Suspend this task until the leader has landed, on whichever thread or loop that is."""
-        return await asyncio.wrap_future(self._future)
+    async def wait_async(self, timeout: float | None = None) -> Landing:
+        """Suspend this task for at most `timeout` seconds: the leader's loop may have been stopped and left lying."""
+        loop = asyncio.get_running_loop()
+        landed: asyncio.Future[None] = loop.create_future()
+
+        def tell(_: object) -> None:
+            with suppress(RuntimeError):  # the loop has been closed, so that nobody waits there any more
+                loop.call_soon_threadsafe(_settle, landed)
+
+        self._future.add_done_callback(tell)
+        await asyncio.wait([landed], timeout=timeout)  # before 3.12 `wait_for` could swallow our cancellation
+        return self._future.result() if self._future.done() else LOST
+
+
+def _settle(landed: asyncio.Future[None]) -> None:
+    if not landed.done():
+        landed.set_result(None)

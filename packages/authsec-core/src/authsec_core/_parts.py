@@ -154,6 +154,7 @@ def _identity(config: AuthSecConfig) -> Identity:
         client_id=str(config.client_id),
         proof=proof,
         audience=config.audience,
+        issuer=config.issuer,
     )
 
 

@@ -14,11 +14,17 @@ from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._flight import ABANDONED, Flight
 from authsec_core._fork import renew_after_fork
 from authsec_core._freshness import Freshness, Lease
-from authsec_core.errors import AuthSecError, DelegationRefusedError, ScopeNotGrantedError
+from authsec_core.errors import (
+    AuthorityUnreachableError,
+    AuthSecError,
+    DelegationRefusedError,
+    ScopeNotGrantedError,
+)
 from authsec_core.token import DelegationToken
 
 __all__ = ["CacheKey", "TokenCache"]
 
+_LONGEST_PAUSE = 30.0  # seconds that a Retry-After can keep callers from asking again
 _CAPACITY = 1024  # requests remembered: a model that invents scopes must not fill the memory
 
 
@@ -26,7 +32,7 @@ class CacheKey(NamedTuple):
     """Everything in which two requests can differ. Two that differ in one of these never share a token.
 
     Attributes:
-        issuer: The authority's base URL, or the MOCK issuer.
+        issuer: The authority's base URL, or the MOCK issuer; with the `iss` that is insisted on, if any.
         client: The agent's client id.
         subject: For whom and with which proof: its fingerprint.
         audience: The API asked for.
@@ -74,7 +80,8 @@ class TokenCache:
 
     Args:
         refresh_margin: Seconds before its end that a token is renewed, at most a quarter of its lifetime.
-        failure_cooldown: Seconds after a failure in which it is reported again without asking.
+        failure_cooldown: Seconds after a failure in which it is reported again without asking; longer, up to 30, where
+            the authority asked for it with `Retry-After`.
     """
 
     def __init__(
@@ -116,10 +123,14 @@ class TokenCache:
         lead.flight.land(lease)
         return lease
 
-    def keep(self, key: CacheKey, token: DelegationToken) -> Lease:
-        """Take a token that someone got without leading."""
+    def keep(self, key: CacheKey, token: DelegationToken, *, lost: Flight) -> Lease:
+        """Take a token that someone got without leading, and let nobody else wait for the flight that was `lost`."""
         with self._lock:
-            return self._keep(key, token)
+            lease = self._keep(key, token)
+            slot = self._slot(key)
+            if slot.flight is lost:
+                slot.flight = None
+            return lease
 
     def fail(self, lead: Lead, error: AuthSecError) -> Lease | None:
         """Note the leader's error and wake the others. Return the old token where it may still be used.
@@ -130,13 +141,14 @@ class TokenCache:
         with self._lock:
             slot = self._slot(lead.key)
             now = self._clock.steady()
-            slot.error, slot.quiet_until = error, now + self._cooldown
+            # A copy: the leader's own error will hold its frames for as long as we keep it.
+            slot.error, slot.quiet_until = error.again(), now + self._pause(error)
             if slot.lease is not None and isinstance(error, (DelegationRefusedError, ScopeNotGrantedError)):
                 slot.lease.withdraw()
             held = None if lead.force else slot.lease
             self._release(lead)
         usable = held if held is not None and held.at(now) is not Freshness.EXPIRED else None
-        lead.flight.land(usable or error)
+        lead.flight.land(error.again())  # who waits has no token that may be used, or insists on a new one
         return usable
 
     def abandon(self, lead: Lead) -> None:
@@ -174,7 +186,9 @@ class TokenCache:
         idle = [key for key, slot in self._slots.items() if slot.flight is None]
         dead = [key for key in idle if (lease := self._slots[key].lease) is None or lease.at(now) is Freshness.EXPIRED]
         for key in dead or idle[: _CAPACITY // 4]:  # the oldest quarter, where all of them live
-            del self._slots[key]
+            slot = self._slots.pop(key)
+            if slot.lease is not None:
+                slot.lease.withdraw()  # `forget` could not reach it any more where a client has it at hand
 
     def _keep(self, key: CacheKey, token: DelegationToken) -> Lease:
         slot = self._slot(key)
@@ -183,6 +197,11 @@ class TokenCache:
         lease = Lease(token, margin=self._margin, longest=key.ttl)
         slot.lease, slot.error, slot.quiet_until = lease, None, float("-inf")
         return lease
+
+    def _pause(self, error: AuthSecError) -> float:
+        """Return for how long to leave the authority alone: as long as it asked, within reason."""
+        asked = (error.retry_after or 0.0) if isinstance(error, AuthorityUnreachableError) else 0.0
+        return max(self._cooldown, min(asked, _LONGEST_PAUSE))
 
     def _release(self, lead: Lead) -> None:
         slot = self._slot(lead.key)

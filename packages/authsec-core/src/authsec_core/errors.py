@@ -32,6 +32,7 @@ the body of a server's reply.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 __all__ = [
@@ -77,11 +78,21 @@ class AuthSecError(Exception):
         self.message = message
 
     def again(self) -> AuthSecError:
-        """Return an equal error with no traceback, so that each waiter can raise one of its own."""
-        twin = type(self).__new__(type(self))
-        twin.args = self.args
-        twin.__dict__.update(self.__dict__)
+        """Return an equal error with the same cause and no traceback, so that each waiter can raise its own."""
+        twin = _remake(type(self), self.args, self.__dict__)
+        twin.__cause__ = self.__cause__
         return twin
+
+    def __reduce__(self) -> tuple[Callable[..., AuthSecError], tuple[object, ...]]:
+        # BaseException's own calls the class with `args` alone, which those with keyword-only arguments refuse.
+        return _remake, (type(self), self.args, self.__dict__)
+
+
+def _remake(kind: type[AuthSecError], args: tuple[object, ...], attributes: dict[str, object]) -> AuthSecError:
+    twin = kind.__new__(kind)
+    twin.args = args
+    twin.__dict__.update(attributes)
+    return twin
 
 
 class ConfigurationError(AuthSecError):

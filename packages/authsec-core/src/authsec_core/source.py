@@ -108,6 +108,7 @@ class Identity:
     client_id: str
     proof: Proof
     audience: str | None = None
+    issuer: str | None = None
 
     def wire_request(self, request: TokenRequest) -> DelegationRequest:
         """Return the request as it goes to the authority."""
@@ -122,7 +123,9 @@ class Identity:
     def key(self, request: TokenRequest) -> CacheKey:
         """Return what tells this request from every other one."""
         scopes = None if request.scopes is None else tuple(sorted(request.scopes))
-        return CacheKey(self.base_url, self.client_id, self.proof.fingerprint, self.audience, scopes, request.ttl)
+        # A client that insists on an issuer must not get what one that does not has accepted.
+        issuer = self.base_url if self.issuer is None else f"{self.base_url} {self.issuer}"
+        return CacheKey(issuer, self.client_id, self.proof.fingerprint, self.audience, scopes, request.ttl)
 
 
 class _Http(Protocol):
@@ -208,8 +211,10 @@ class CachingSource:
 class AsyncCachingSource:
     """What `CachingSource` is, for coroutines; both kinds may share one `TokenCache`."""
 
-    def __init__(self, source: AsyncTokenSource, identity: Identity, cache: TokenCache) -> None:
-        self._source, self._identity, self._cache = source, identity, cache
+    def __init__(
+        self, source: AsyncTokenSource, identity: Identity, cache: TokenCache, *, patience: float = 30.0
+    ) -> None:
+        self._source, self._identity, self._cache, self._patience = source, identity, cache, patience
 
     async def atoken(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
         """Return a held token, or wait for a new one."""
@@ -222,7 +227,7 @@ class AsyncCachingSource:
             step = next(steps)
             while True:
                 try:
-                    outcome = await (self._source.atoken(request) if step is ASK else step.wait_async())
+                    outcome = await (self._source.atoken(request) if step is ASK else step.wait_async(self._patience))
                 except BaseException as exc:  # noqa: BLE001 -- handed on: a cancelled leader lets a waiter lead
                     step = steps.throw(exc)
                 else:
@@ -255,7 +260,7 @@ def _steps(cache: TokenCache, key: CacheKey, force: bool) -> _Steps:
         if isinstance(landing, AuthSecError):
             raise landing.again() from landing
         if landing == LOST:
-            return cache.keep(key, cast("DelegationToken", (yield ASK)))
+            return cache.keep(key, cast("DelegationToken", (yield ASK)), lost=turn.flight)
 
 
 def _lead(cache: TokenCache, lead: Lead) -> _Steps:
