@@ -228,7 +228,7 @@ def lint(session: nox.Session) -> None:
     session.run("codespell")
 
 
-@nox.session
+@nox.session(python=_one_of("3.12", "3.11", "3.10"))
 def readme(session: nox.Session) -> None:
     """Run the README's shell commands as they stand there, but for the noxfile's own, which `.ci/run` has."""
     blocks = re.findall(

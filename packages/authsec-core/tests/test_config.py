@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import errno
+import inspect
 import json
 import logging
 import os
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from authsec_core import AsyncAuthSecClient, AuthSecClient, AuthSecConfig, ConfigurationError, EndpointPolicy
-from authsec_core._layers import variable
+from authsec_core._layers import named, variable
 from authsec_core.testing import assert_no_secret
 
 CLIENT_ID = "7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f"
@@ -147,13 +149,40 @@ class TestWhereASettingComesFrom:
         env({name.lower(): value for name, value in LIVE_ENV.items()})
         assert AuthSecConfig().resolved_mode == "live"
 
-    @pytest.mark.parametrize("name", ["AUTHSEC_CLIENT_ID", "CLIENT_ID", "client_id", "AGENT_CLIENT_ID"])
+    @pytest.mark.parametrize("name", ["CLIENT_ID", "client_id", "AGENT_CLIENT_ID"])
     def test_no_other_name_is_read(self, name: str, env: Any, tmp_path: Path) -> None:
         """A field's own name is no variable, neither in the environment nor in a file, whatever pydantic does."""
         env({name: CLIENT_ID})
-        assert "AUTHSEC_AGENT_CLIENT_ID is missing" in refused(base_url=BASE)
+        assert "AUTHSEC_AGENT_CLIENT_ID must be set" in refused(base_url=BASE)
         (tmp_path / "x.env").write_text(f"{name}={CLIENT_ID}\nmode=mock\nbase_url={OTHER}\nagent_key={KEY}\nOTHER=1\n")
-        assert "AUTHSEC_AGENT_CLIENT_ID is missing" in refused(base_url=BASE, env_file="x.env")
+        assert "AUTHSEC_AGENT_CLIENT_ID must be set" in refused(base_url=BASE, env_file="x.env")
+
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("AUTHSEC_CLIENT_ID", "AUTHSEC_AGENT_CLIENT_ID"),
+            ("AUTHSEC_URL", "AUTHSEC_BASE_URL"),
+            ("AUTHSEC_API_URL", "AUTHSEC_API_BASE_URL"),
+        ],
+    )
+    def test_what_people_type_instead_is_an_error(self, name: str, meant: str, env: Any) -> None:
+        """A name that somebody would guess must not leave the agent in MOCK mode without a word."""
+        env({name: "https://authority.example.com"})
+        assert refused() == f"{name} is not a setting: did you mean {meant}?"
+
+    def test_the_mode_counts_in_any_case(self) -> None:
+        """The documentation writes LIVE and MOCK; so may the settings."""
+        assert AuthSecConfig(**LIVE, mode="LIVE").mode == "live"
+
+    def test_type_checkers_are_told_of_every_setting(self) -> None:
+        """The signature that only type checkers see has each field, and nothing else."""
+        tree = ast.parse(Path(inspect.getfile(AuthSecConfig)).read_text(encoding="utf-8"))
+        signatures = [
+            [argument.arg for argument in node.args.kwonlyargs]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__" and node.args.kwonlyargs
+        ]
+        assert signatures == [list(AuthSecConfig.model_fields)]
 
     def test_foreign_lines_of_a_file_are_ignored(self, tmp_path: Path) -> None:
         """A file may hold the settings of other programs; nothing is made of them."""
@@ -295,7 +324,6 @@ class TestWhatIsRefused:
             ("api_base_url", "https://api.example.com/a/../b", "dot segments"),
             ("client_id", "my-agent", "is not a UUID: copy the Client ID"),
             ("client_id", CLIENT_ID + "0", "is not a UUID"),
-            ("mode", "LIVE", "'auto', 'live' or 'mock'"),
             ("mode", "real", "'auto', 'live' or 'mock'"),
             ("agent_key", "two words", "copy the key again"),
             ("agent_key", "line\nend", "copy the key again"),
@@ -348,7 +376,7 @@ class TestWhatIsRefused:
         """From the environment and as an argument alike."""
         name = variable(field)
         for message in (refused(**{**usable(field), field: text}), self._from_env(env, {name: text}, usable(field))):
-            assert message.startswith(f"{name}: ")
+            assert message.startswith(f"{named(field)}: ")
             assert says in message
             assert len(message) < 400
 
@@ -362,7 +390,7 @@ class TestWhatIsRefused:
     def test_a_blank_value_is_an_error(self, field: str, blank: str, env: Any) -> None:
         """A variable that a template left empty is neither the default nor "nothing"."""
         env({variable(field): blank})
-        assert refused(**usable(field)).startswith(f"{variable(field)}: ")
+        assert refused(**usable(field)).startswith(f"{named(field)}: ")
 
     def test_a_blank_variable_does_not_hurt_where_an_argument_is_given(self, env: Any) -> None:
         """Only the value in force is judged."""
@@ -446,7 +474,7 @@ class TestTransport:
     def test_http_beyond_loopback_is_refused(self, field: str, url: str, env: Any) -> None:
         """Both addresses get credentials; both are refused over plain http, unless the operator allows it."""
         given = {**LIVE, field: url}
-        assert refused(**given).startswith(f"{variable(field)}: it is http")
+        assert refused(**given).startswith(f"{named(field)}: it is http")
         assert getattr(AuthSecConfig(**given, allow_http=True), field) == url
         env(AUTHSEC_ALLOW_HTTP="true")
         assert getattr(AuthSecConfig(**given), field) == url

@@ -167,7 +167,7 @@ def register_secure_fetch(
     if executor.can_execute_function(name):
         raise ValueError(
             f"{executor.name!r} already runs a function {name!r}, and AutoGen would run the newer one for everybody: "
-            f"pass another name=, such as {_name_for(caller.name)!r}, or another executor"
+            f"pass another name=, such as {_name_for(caller.name + '_2')!r}, or another executor"
         )
     client = _given_or_default(client)
     tool = make_secure_fetch(client, per_call=per_call, name=name)

@@ -6,7 +6,6 @@ The names are loaded when they are first used: importing this package loads no f
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import TYPE_CHECKING, Any
 
 from authsec_core._version import __version__ as __version__
@@ -111,8 +110,6 @@ _HOMES = {
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-logging.getLogger("authsec").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

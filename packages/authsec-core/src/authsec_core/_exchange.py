@@ -48,7 +48,10 @@ _REFUSALS = {
     400: ("bad_request", "check AUTHSEC_AGENT_CLIENT_ID, the scope and the audience"),
     401: ("proof_rejected", "check AUTHSEC_AGENT_KEY or AUTHSEC_WORKLOAD_TOKEN_FILE"),
     403: ("not_delegated", "no trust delegation of this agent covers the request: ask its operator"),
-    404: ("unknown_client", "it does not know this client id, or nothing is delegated to it"),
+    404: (
+        "unknown_client",
+        "check AUTHSEC_AGENT_CLIENT_ID, the agent's delegations, and the path in AUTHSEC_BASE_URL",
+    ),
     410: ("delegation_ended", "the delegation has expired or was revoked: ask its operator"),
 }
 

@@ -78,8 +78,10 @@ def client_options(
     Raises:
         OSError: `ca_file` cannot be read (ssl.SSLError where it is not PEM).
     """
+    context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=trust_env)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # some builds of Python and OpenSSL set no floor
     return ClientOptions(
-        verify=ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=trust_env),
+        verify=context,
         trust_env=trust_env,
         follow_redirects=False,
         timeout=httpx.Timeout(timeout, connect=min(connect_timeout, timeout)),

@@ -16,10 +16,21 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 
 from authsec_core.errors import ConfigurationError
 
-__all__ = ["LAYERS", "PREFIX", "RENAMED", "Layers", "variable", "wrapped"]
+__all__ = ["LAYERS", "PREFIX", "RENAMED", "Layers", "named", "variable", "wrapped"]
 
 PREFIX = "AUTHSEC_"
 RENAMED = {"client_id": ("AUTHSEC_AGENT_CLIENT_ID",), "api_base_url": ("AUTHSEC_API_BASE_URL", "DOWNSTREAM_URL")}
+# What people type who have not looked it up, and what no measure of likeness would find.
+_MEANT = {
+    "AUTHSEC_API_KEY": "AUTHSEC_AGENT_KEY",
+    "AUTHSEC_API_URL": "AUTHSEC_API_BASE_URL",
+    "AUTHSEC_CLIENT_ID": "AUTHSEC_AGENT_CLIENT_ID",
+    "AUTHSEC_ENDPOINTS": "AUTHSEC_ALLOWED_ENDPOINTS",
+    "AUTHSEC_KEY": "AUTHSEC_AGENT_KEY",
+    "AUTHSEC_SCOPES": "AUTHSEC_ENDPOINT_SCOPES",
+    "AUTHSEC_TOKEN_FILE": "AUTHSEC_WORKLOAD_TOKEN_FILE",
+    "AUTHSEC_URL": "AUTHSEC_BASE_URL",
+}
 LAYERS = "authsec layers"  # the key under which `Layers` hands on what each layer said; never a field's name
 
 
@@ -85,6 +96,12 @@ def variable(field: str) -> str:
     return _variables(field)[0]
 
 
+def named(field: str) -> str:
+    """Return what to call `field` in a message: each variable that can have set it."""
+    first, *others = _variables(field)
+    return first + "".join(f" (or {other})" for other in others)
+
+
 def _variables(field: str) -> tuple[str, ...]:
     return RENAMED.get(field, (PREFIX + field.upper(),))
 
@@ -94,5 +111,6 @@ def _refuse_misspelt(names: Iterable[str], fields: Iterable[str]) -> None:
     known = {name for field in fields for name in _variables(field)}
     for name in names:
         if name.startswith(PREFIX) and name not in known:
-            for meant in difflib.get_close_matches(name, known, n=1, cutoff=0.86):
+            meant = _MEANT.get(name) or next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.86)), None)
+            if meant is not None:
                 raise ConfigurationError(f"{name} is not a setting: did you mean {meant}?")

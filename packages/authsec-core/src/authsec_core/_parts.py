@@ -136,6 +136,8 @@ class _Options:
 def _mock_authority(config: AuthSecConfig, given: MockAuthority | None, clock: Clock) -> MockAuthority:
     if given is not None and config.resolved_mode == "live":
         raise ConfigurationError("mock= was given, but the settings mean LIVE mode: set AUTHSEC_MODE=mock, or drop it")
+    if given is not None and config.mock_permissions is not None:
+        raise ConfigurationError("AUTHSEC_MOCK_PERMISSIONS and mock= are both given: tell MockAuthority instead")
     return given or MockAuthority(config.mock_permissions, clock=clock)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
@@ -24,7 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from authsec_core._layers import LAYERS, PREFIX, RENAMED, Layers, variable, wrapped
+from authsec_core._layers import LAYERS, PREFIX, RENAMED, Layers, named, variable, wrapped
 from authsec_core._origin import Origin, check_base_url, origin_of
 from authsec_core.endpoints import EndpointPolicy
 from authsec_core.errors import ConfigurationError
@@ -98,7 +98,35 @@ class AuthSecConfig(BaseSettings):
     _set_by: dict[str, str] = PrivateAttr(default_factory=dict)
     _resolved_mode: Mode = PrivateAttr(default="mock")
 
-    if not TYPE_CHECKING:  # type checkers take the signature from the fields
+    if TYPE_CHECKING:  # what the fields accept, which is more than what they hold
+
+        def __init__(
+            self,
+            *,
+            base_url: str | None = None,
+            client_id: str | None = None,
+            mode: Literal["auto", "live", "mock"] | None = None,
+            api_base_url: str | None = None,
+            agent_key: str | SecretStr | None = None,
+            workload_token_file: str | Path | None = None,
+            audience: str | None = None,
+            issuer: str | None = None,
+            timeout: float | None = None,
+            connect_timeout: float | None = None,
+            retries: int | None = None,
+            refresh_margin: float | None = None,
+            failure_cooldown: float | None = None,
+            allowed_endpoints: str | Iterable[str] | None = None,
+            endpoint_scopes: str | Mapping[str, str | Iterable[str]] | None = None,
+            max_response_bytes: int | None = None,
+            ca_file: str | Path | None = None,
+            allow_http: bool | None = None,
+            trust_env: bool | None = None,
+            mock_permissions: str | Iterable[str] | None = None,
+            env_file: str | Path | None = None,
+        ) -> None: ...
+
+    else:
 
         def __init__(self, **given: Any) -> None:
             """Wrap the key before any frame holds it in the clear: an error may be reported with its frames' locals."""
@@ -142,6 +170,11 @@ class AuthSecConfig(BaseSettings):
         if value is not None and not value.isprintable():
             raise ValueError("has control characters in it, or is not UTF-8")
         return value
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("client_id", mode="after")
     @classmethod
@@ -196,7 +229,7 @@ class AuthSecConfig(BaseSettings):
                 raise ValueError('is not JSON such as {"secure-vault/metrics": "read:metrics"}') from exc
         if not isinstance(value, Mapping):
             return value
-        return {endpoint: tuple(sorted(parse_scopes(scopes) or ())) for endpoint, scopes in value.items()}
+        return {endpoint: _scopes_of(endpoint, scopes) for endpoint, scopes in value.items()}
 
     @property
     def resolved_mode(self) -> Mode:
@@ -243,7 +276,7 @@ class AuthSecConfig(BaseSettings):
         if not missing:
             return "live"
         if self.mode == "live" or len(missing) == 1:
-            raise ConfigurationError(f"{' and '.join(missing)} is missing: set it, or set AUTHSEC_MODE=mock")
+            raise ConfigurationError(f"{' and '.join(missing)} must be set: set what is missing, or AUTHSEC_MODE=mock")
         signs = [variable(field) for field in _LIVE_SIGNS if getattr(self, field) is not None]
         signs += [name for name in ("KUBERNETES_SERVICE_HOST",) if os.environ.get(name)]
         if signs:
@@ -255,6 +288,13 @@ class AuthSecConfig(BaseSettings):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("AuthSecConfig may hold a key and is not pickled: let the other process read its environment")
+
+
+def _scopes_of(endpoint: str, scopes: Any) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(parse_scopes(scopes) or ()))
+    except ValueError as exc:
+        raise ValueError(f"of {endpoint!r}: {exc}") from exc
 
 
 def _origin(url: str) -> Origin | None:
@@ -269,12 +309,12 @@ def _naming(field: str) -> Iterator[None]:
     try:
         yield
     except ValueError as exc:
-        raise ConfigurationError(f"{variable(field)}: {exc}") from exc
+        raise ConfigurationError(f"{named(field)}: {exc}") from exc
 
 
 def _explain(exc: ValidationError) -> str:
     lines = []
     for error in exc.errors(include_input=False, include_url=False, include_context=False):
-        where = f"{variable(str(error['loc'][0]))}: " if error["loc"] else ""
+        where = f"{named(str(error['loc'][0]))}: " if error["loc"] else ""
         lines.append(where + error["msg"].removeprefix("Value error, "))
     return "; ".join(lines)

@@ -110,7 +110,7 @@ def _failure(failure: Failure, limit: int) -> DownstreamError:
     if failure.kind == "tls":
         return DownstreamError("TLS to the API failed: its operator has to check its certificate and AUTHSEC_CA_FILE.")
     why = {"connect": "cannot be reached", "timeout": "did not answer in time"}.get(failure.kind, "broke off")
-    return DownstreamUnavailableError(f"The API {why}: try again later.")
+    return DownstreamUnavailableError(f"The API {why}: try again later, or have AUTHSEC_API_BASE_URL checked.")
 
 
 def _too_large(limit: int) -> DownstreamError:

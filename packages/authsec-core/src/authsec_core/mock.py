@@ -115,7 +115,10 @@ class MockAuthority:
         """
         sample = self._samples.get(path)
         if sample is None:
-            raise DownstreamError("MOCK mode has no data for this endpoint: register some.", status=404)
+            raise DownstreamError(
+                "MOCK mode has no data for this endpoint: add some with MockAuthority.register.",
+                status=404,
+            )
         if not sample.scopes <= token.scopes:
             raise DownstreamDeniedError(f"This endpoint needs scope {format_scopes(sample.scopes)!r}.", status=403)
         return json.loads(sample.text)

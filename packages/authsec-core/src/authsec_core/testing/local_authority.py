@@ -92,7 +92,7 @@ class LocalAuthority:
 
     def register(
         self,
-        permissions: Iterable[str],
+        permissions: str | Iterable[str],
         *,
         client_id: str | None = None,
         agent_key: str | None = None,
@@ -103,7 +103,7 @@ class LocalAuthority:
         """Delegate `permissions` to an agent. The same client id again replaces what was delegated, revoked or not.
 
         Args:
-            permissions: Scopes, in the order in which replies list them.
+            permissions: Scopes, in the order in which replies list them; as text, separated by spaces.
             client_id: A UUID; a random one by default.
             agent_key: The proof that it must bring. By default its client id is enough.
             ttl: The longest life of its tokens, in seconds.
@@ -113,7 +113,7 @@ class LocalAuthority:
         name = str(uuid.UUID(client_id) if client_id else uuid.uuid4())
         agent = LocalAgent(
             client_id=name,
-            permissions=tuple(permissions),
+            permissions=tuple(permissions.split() if isinstance(permissions, str) else permissions),
             agent_key=agent_key,
             ttl=ttl,
             spiffe_id=spiffe_id or f"{_TRUST_DOMAIN}/{name}",
