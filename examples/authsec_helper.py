@@ -1,4 +1,4 @@
-"""The two lines that an agent needs: a client, and a function for it to call. Copy this file beside your agents."""
+"""The function that an agent calls, under the name by which the programs here import it."""
 
 from authsec_autogen import fetch_secure_data
 

@@ -1,7 +1,8 @@
 """AutoGen GroupChat: two agents with two identities share one executor, and neither can use the other's tool.
 
 AutoGen alone would run whatever function an agent names. `register_secure_fetch` guards the executor, so that the
-auditor's attempt to use the analyst's tool (the third turn below) is refused.
+auditor's attempt to use the analyst's tool (the third turn below) is refused. This program is MOCK only; LIVE, each
+client has a client_id of its own.
 """
 
 import autogen
@@ -18,7 +19,7 @@ auditor_script = (
 
 
 def client(permission: str) -> AuthSecClient:
-    """Return the client of an agent to which this alone was delegated. LIVE: give each its own client_id."""
+    """Return the client of an agent to which this alone was delegated."""
     return AuthSecClient(AuthSecConfig(mode="mock", mock_permissions=permission))
 
 

@@ -6,7 +6,7 @@ with AuthSecClient() as authsec:
     result = authsec.fetch("secure-vault/records", scope="read:records")
     print(f"{result.mode}: {result.code} with token {result.token.jti if result.token else '-'}")
     for record in result.data:
-        print(f"  {record['id']}  {record['owner']}  {record['classification']}")
+        print(f"  {record['id']}  {record['owner']}")
 
     try:
         authsec.fetch("secure-vault/records", scope="write:records")

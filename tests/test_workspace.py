@@ -72,3 +72,15 @@ def test_every_command_of_the_readme_runs_in_ci() -> None:
     commands = re.findall(r"^python3 noxfile\.py .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert {"python3 noxfile.py -s demo", "python3 noxfile.py -s tests"} <= set(commands)
     assert set(commands) <= set((ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines())
+
+
+def test_every_setting_is_documented() -> None:
+    """docs/configuration.md names the variable of each setting, and the README's pages exist."""
+    from authsec_core._layers import variable
+    from authsec_core.config import AuthSecConfig
+
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert [field for field in AuthSecConfig.model_fields if f"`{variable(field)}`" not in page] == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", readme)
+    assert [link for link in links if not (ROOT / link).exists()] == []
