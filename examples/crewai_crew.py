@@ -3,9 +3,9 @@
 With nothing set it runs in MOCK mode. Set AUTHSEC_BASE_URL, AUTHSEC_AGENT_CLIENT_ID and AUTHSEC_API_BASE_URL for LIVE.
 """
 
-from authsec_crewai.tools import AuthSecSecureFetchTool
 from crewai import LLM, Agent, Crew, Task
 
+from authsec_crewai.tools import AuthSecSecureFetchTool
 from model import call, crewai_llm, summary
 
 secure_tool = AuthSecSecureFetchTool()

@@ -172,7 +172,7 @@ class TestWhereASettingComesFrom:
 
     def test_the_mode_counts_in_any_case(self) -> None:
         """The documentation writes LIVE and MOCK; so may the settings."""
-        assert AuthSecConfig(**LIVE, mode="LIVE").mode == "live"
+        assert AuthSecConfig(**{**LIVE, "mode": "LIVE"}).mode == "live"
 
     def test_type_checkers_are_told_of_every_setting(self) -> None:
         """The signature that only type checkers see has each field, and nothing else."""

@@ -167,7 +167,7 @@ def register_secure_fetch(
     if executor.can_execute_function(name):
         raise ValueError(
             f"{executor.name!r} already runs a function {name!r}, and AutoGen would run the newer one for everybody: "
-            f"pass another name=, such as {_name_for(caller.name + '_2')!r}, or another executor"
+            f"pass another name=, such as {_another_name(caller.name, name)!r}, or another executor"
         )
     client = _given_or_default(client)
     tool = make_secure_fetch(client, per_call=per_call, name=name)
@@ -222,6 +222,11 @@ def _proposal(name: str, answer: str) -> SecureFetch:
 
 def _name_for(agent: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", f"fetch_secure_data_{agent}")[:_LONGEST_NAME]
+
+
+def _another_name(agent: str, taken: str) -> str:
+    usual = _name_for(agent)
+    return usual if usual != taken else f"{usual[: _LONGEST_NAME - 2]}_2"
 
 
 def _guard_of(executor: Any, framework: Any) -> Guard:

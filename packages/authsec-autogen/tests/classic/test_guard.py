@@ -322,6 +322,9 @@ def test_a_name_that_is_taken_is_refused(model: Any, agents: Any) -> None:
     with pytest.raises(ValueError, match=r"'executor' already runs .* 'fetch'.*'fetch_secure_data_second_one'"):
         register_secure_fetch(caller=second, executor=executor, client=client, name="fetch")
     assert not second.llm_config.get("tools")
+    register_secure_fetch(caller=second, executor=executor, client=client)
+    with pytest.raises(ValueError, match=r"such as 'fetch_secure_data_second_one_2'"):
+        register_secure_fetch(caller=second, executor=executor, client=client)
 
 
 def test_names_differ_by_default(model: Any, agents: Any) -> None:
