@@ -241,6 +241,7 @@ SIGNS = {
     "DOWNSTREAM_URL": "https://api.example.com",
     "AUTHSEC_CA_FILE": __file__,
     "KUBERNETES_SERVICE_HOST": "10.0.0.1",
+    "AUTHSEC_ISSUER": "https://authority.example.com/authsec",
 }
 
 
@@ -276,7 +277,7 @@ class TestMode:
 
     @pytest.mark.req("RS1")
     @pytest.mark.parametrize(
-        "name", sorted(set(TEXTS) - {"agent_key", "workload_token_file", "api_base_url", "ca_file"})
+        "name", sorted(set(TEXTS) - {"agent_key", "workload_token_file", "api_base_url", "ca_file", "issuer"})
     )
     def test_other_settings_are_no_sign_of_live(self, name: str, env: Any) -> None:
         """A timeout or an audience alone does not make an offline try-out an error."""
@@ -284,6 +285,13 @@ class TestMode:
             return
         env({variable(name): TEXTS[name][0][0]})
         assert AuthSecConfig().resolved_mode == "mock"
+
+    @pytest.mark.req("RS1")
+    def test_a_named_file_without_settings_is_a_sign_of_live(self, env: Any, tmp_path: Path) -> None:
+        """An operator who names a file means its settings: where it has lost them, nothing is invented."""
+        (tmp_path / "lost.env").write_text("")
+        env(AUTHSEC_ENV_FILE=str(tmp_path / "lost.env"))
+        assert "AUTHSEC_ENV_FILE says that this is no offline try-out" in refused()
 
     def test_the_mode_cannot_be_changed(self) -> None:
         """What was decided at the start stays."""

@@ -33,7 +33,7 @@ from authsec_core.token import Mode
 
 __all__ = ["AuthSecConfig"]
 
-_LIVE_SIGNS = ("agent_key", "workload_token_file", "api_base_url", "ca_file")
+_LIVE_SIGNS = ("agent_key", "workload_token_file", "api_base_url", "ca_file", "issuer", "env_file")
 _BLANK = "is set but blank: give it a value or unset it"
 _HEADER_TEXT = frozenset(map(chr, range(0x21, 0x7F)))
 
