@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import threading
 import weakref
 from typing import Any
 
@@ -291,6 +292,24 @@ def test_an_abandoned_flight_makes_room_for_another(cache: TokenCache) -> None:
     lead = _lead(cache)
     cache.abandon(lead)
     assert lead.flight.wait(0) == ABANDONED
+    assert isinstance(cache.enter(KEY), Lead)
+
+
+@pytest.mark.req("RS5")
+def test_a_leader_may_be_collected_in_the_middle_of_a_step(cache: TokenCache) -> None:
+    """The collector can close a forsaken leader on the thread that holds the lock: it abandons, and nothing hangs."""
+    lead = _lead(cache)
+
+    def step() -> None:
+        with cache._lock:
+            before = dict(cache._slots)
+            cache.abandon(lead)
+            assert cache._slots == before
+
+    thread = threading.Thread(target=step, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
     assert isinstance(cache.enter(KEY), Lead)
 
 

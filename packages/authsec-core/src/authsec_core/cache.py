@@ -91,7 +91,9 @@ class TokenCache:
         self._cooldown = failure_cooldown
         self._clock = clock
         self._slots: dict[CacheKey, _Slot] = {}
-        self._lock = threading.Lock()  # guards _slots and what is in them
+        # Guards _slots and what is in them. Re-entrant: the collector may close a forsaken leader, which then abandons
+        # its flight, in the middle of a step of ours on the same thread.
+        self._lock = threading.RLock()
         renew_after_fork(self)
 
     def enter(self, key: CacheKey, *, force: bool = False) -> Lease | Lead | Join:
@@ -204,13 +206,13 @@ class TokenCache:
         return max(self._cooldown, min(asked, _LONGEST_PAUSE))
 
     def _release(self, lead: Lead) -> None:
-        slot = self._slot(lead.key)
-        if slot.flight is lead.flight:
+        slot = self._slots.get(lead.key)  # never makes one: someone may be iterating
+        if slot is not None and slot.flight is lead.flight:
             slot.flight = None
 
     def after_fork(self) -> None:
         """Run in the child: the parent's leaders do not exist here, and one may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         for slot in self._slots.values():
             slot.flight = None
 
