@@ -28,7 +28,8 @@ from authsec_core.errors import (
     ProofUnavailableError,
     ScopeNotGrantedError,
 )
-from authsec_core.testing import FakeClock, LocalAgent, LocalAuthority, loopback_certificate
+from authsec_core.testing import FakeClock, LocalAgent, LocalAuthority, LoopbackServer, loopback_certificate
+from authsec_core.testing import Reply as Answer
 
 KEY = "agent-1.0123456789abcdef0123456789abcdef"
 AUTHORITY = "https://authority.test"
@@ -561,3 +562,25 @@ def test_mock_mode_reaches_for_no_network(driver: Driver, monkeypatch: pytest.Mo
     assert driver.run(client.fetch("secure-vault/metrics", "read:metrics")).mode == "mock"
     with pytest.raises(EndpointRefusedError):
         driver.run(client.fetch("elsewhere", "read:metrics"))
+
+
+@pytest.mark.req("RS9")
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_auth_ends_with_its_client(authsec_authority: LocalAuthority, shared: bool) -> None:
+    """Once a client is closed, what it handed out sends no token any more, unless another client shares the cache."""
+    agent = authsec_authority.register(["read:metrics"])
+    with LoopbackServer(lambda _: Answer.of_json({})) as api:
+        config = AuthSecConfig(
+            base_url=authsec_authority.base_url, client_id=agent.client_id, api_base_url=api.base_url
+        )
+        client = AuthSecClient(config, token_cache=TokenCache() if shared else None)
+        auth = client.auth("read:metrics")
+        with httpx.Client() as http:
+            assert http.get(api.base_url, auth=auth).status_code == 200
+            client.close()
+            if shared:
+                assert http.get(api.base_url, auth=auth).status_code == 200
+            else:
+                with pytest.raises(RuntimeError, match="closed"):
+                    http.get(api.base_url, auth=auth)
+        assert len(api.requests) == (2 if shared else 1)

@@ -52,6 +52,7 @@ class Parts:
         self.mock = _mock_authority(self.config, mock, clock)
         self.identity = _identity(self.config)
         self.rules = ExchangeRules(timeout=self.config.timeout, retries=self.config.retries, issuer=self.config.issuer)
+        self._shares_cache = token_cache is not None
         self.cache = token_cache or TokenCache(
             refresh_margin=self.config.refresh_margin, failure_cooldown=self.config.failure_cooldown, clock=clock
         )
@@ -72,6 +73,11 @@ class Parts:
         if self.offline and self.config.allowed_endpoints is None and self.config.endpoint_scopes is None:
             return self.mock.policy()
         return self.config.policy(MOCK_ISSUER if self.offline else self._api_base_url())
+
+    def forget_tokens(self) -> None:
+        """Drop what is held, so that an `auth` handed out earlier ends with its client; a shared cache stays."""
+        if not self._shares_cache:
+            self.cache.clear()
 
     def auth(
         self, source: TokenSource | AsyncTokenSource, request: TokenRequest, origins: Iterable[str] | None = None

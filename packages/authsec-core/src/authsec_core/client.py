@@ -181,8 +181,9 @@ class AuthSecClient:
         return parts.answer(answer, used.last)
 
     def close(self) -> None:
-        """Close the connections and forget the tokens at hand. May be called twice."""
+        """Close the connections and forget the tokens, but for those of a shared cache. May be called twice."""
         self._at_hand.clear()
+        self._parts.forget_tokens()
         self._pool.close()
 
     def _source(self, cache: bool) -> TokenSource:
@@ -311,8 +312,9 @@ class AsyncAuthSecClient:
         await self._pool.release()
 
     async def aclose(self) -> None:
-        """Close the connections and forget the tokens at hand. May be called twice."""
+        """Close the connections and forget the tokens, but for those of a shared cache. May be called twice."""
         self._at_hand.clear()
+        self._parts.forget_tokens()
         await self._pool.aclose()
 
     def _source(self, cache: bool) -> AsyncTokenSource:
