@@ -284,3 +284,14 @@ def test_httpx_logs_no_proof(get: Get, serve: Any, caplog: pytest.LogCaptureFixt
     assert caplog.records
     assert SECRET not in caplog.text
     assert "a secret body" not in caplog.text
+
+
+@pytest.mark.req("RS9")
+@pytest.mark.parametrize("trust_env", [False, True])
+def test_session_keys_are_written_down_for_nobody_who_was_not_told(
+    trust_env: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSLKEYLOGFILE counts only where the environment is to be trusted: with it, all traffic can be read."""
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys.log"))
+    options = client_options(user_agent="x", timeout=1, connect_timeout=1, ca_file=None, trust_env=trust_env)
+    assert (options["verify"].keylog_filename is None) is not trust_env

@@ -80,6 +80,9 @@ def client_options(
     """
     context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=trust_env)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # some builds of Python and OpenSSL set no floor
+    if not trust_env:
+        # SSLKEYLOGFILE would have the session keys written down. (typeshed leaves out the None that the docs name.)
+        context.keylog_filename = None  # type: ignore[assignment]
     return ClientOptions(
         verify=context,
         trust_env=trust_env,
