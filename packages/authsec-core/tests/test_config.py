@@ -170,6 +170,13 @@ class TestWhereASettingComesFrom:
         env({name: "https://authority.example.com"})
         assert refused() == f"{name} is not a setting: did you mean {meant}?"
 
+    @pytest.mark.req("RD1")
+    @pytest.mark.parametrize("text", ["null", "[]", "1", "true", '"a"'])
+    def test_a_scope_map_that_is_none_does_not_mean_no_limits(self, text: str, env: Any) -> None:
+        """`null` is what a template makes of a value that is missing: it must not open every endpoint."""
+        env(AUTHSEC_ENDPOINT_SCOPES=text)
+        assert "AUTHSEC_ENDPOINT_SCOPES" in refused()
+
     def test_the_mode_counts_in_any_case(self) -> None:
         """The documentation writes LIVE and MOCK; so may the settings."""
         assert AuthSecConfig(**{**LIVE, "mode": "LIVE"}).mode == "live"

@@ -227,6 +227,8 @@ class AuthSecConfig(BaseSettings):
                 value = json.loads(value)
             except (ValueError, RecursionError) as exc:
                 raise ValueError('is not JSON such as {"secure-vault/metrics": "read:metrics"}') from exc
+            if not isinstance(value, Mapping):  # null above all, which would mean "no limits"
+                raise ValueError('is not a JSON object such as {"secure-vault/metrics": "read:metrics"}')
         if not isinstance(value, Mapping):
             return value
         return {endpoint: _scopes_of(endpoint, scopes) for endpoint, scopes in value.items()}
