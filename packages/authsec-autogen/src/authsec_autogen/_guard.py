@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,7 @@ class Guard:
     def __init__(self, manager: type[Any]) -> None:
         self._manager = manager
         self._tools: dict[str, _Tool] = {}
+        self._admitted: Counter[str] = Counter()  # calls that were let through and not yet run, of all chats at once
 
     def stand_before(self, executor: Any, triggers: list[Any]) -> None:
         """Have AutoGen ask this guard first, in sync and in async chats, whenever `executor` is to reply."""
@@ -56,6 +58,16 @@ class Guard:
     def admit(self, name: str, owner: Any, mode: Mode) -> None:
         """Let `owner`, and nobody else, call the tool `name`."""
         self._tools[name] = _Tool(owner, mode)
+
+    def consume(self, name: str) -> bool:
+        """Say whether this guard has let a call of `name` through that has not been run yet, and count it as run.
+
+        A framework that takes the function out of the executor and calls it elsewhere has asked nobody.
+        """
+        if self._admitted[name] < 1:
+            return False
+        self._admitted[name] -= 1
+        return True
 
     # AG2 pairs sync and async functions by name, so these names must not be anybody else's.
     def authsec_guard_reply(self, recipient: Any, messages: Any, sender: Any, config: Any) -> tuple[bool, Any]:
@@ -90,6 +102,7 @@ class Guard:
                 return _answer(message, refusal(_NOT_YOURS.format(name=name), tool.mode))
             if not _can_be_passed(arguments):
                 return _answer(message, refusal(_NO_OBJECT.format(name=name), tool.mode, code="bad_arguments"))
+        self._admitted.update(name for name, _ in _called(message) if name in self._tools)
         return None
 
     def _author(self, message: Message, recipient: Any, sender: Any) -> Any:

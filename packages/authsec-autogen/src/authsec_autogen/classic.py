@@ -9,6 +9,7 @@ into the schema that the model sees.
 """
 
 import asyncio
+import inspect
 import logging
 import re
 from typing import TYPE_CHECKING, Any, Protocol, overload
@@ -172,9 +173,11 @@ def register_secure_fetch(
     client = _given_or_default(client)
     tool = make_secure_fetch(client, per_call=per_call, name=name)
     advise(framework, caller, executor)
-    _guard_of(executor, framework).admit(name, caller, client.mode)
-    executor.register_for_execution(name=name)(tool)
-    offered = _proposal(name, refusal(_ELSEWHERE.format(executor=executor.name), client.mode))
+    guard = _guard_of(executor, framework)
+    guard.admit(name, caller, client.mode)
+    elsewhere = refusal(_ELSEWHERE.format(executor=executor.name), client.mode)
+    executor.register_for_execution(name=name)(_guarded(tool, guard, name, elsewhere))
+    offered = _proposal(name, elsewhere)
     caller.register_for_llm(name=name, description=description or tool.__doc__)(offered)
     return name
 
@@ -204,6 +207,26 @@ def _async_tool(client: AsyncAuthSecClient, per_call: bool) -> AsyncSecureFetch:
                 await client.release()
 
     return fetch_secure_data
+
+
+def _guarded(tool: Any, guard: Guard, name: str, elsewhere: str) -> Any:
+    """Return `tool`, which runs only where the guard has just let a call of it through.
+
+    AG2's group patterns take functions out of the executors among their members and call them themselves.
+    """
+
+    def fetch_secure_data(endpoint: str, scope: str) -> str:
+        text: str = tool(endpoint, scope) if guard.consume(name) else elsewhere
+        return text
+
+    async def fetch_secure_data_async(endpoint: str, scope: str) -> str:
+        text: str = await tool(endpoint, scope) if guard.consume(name) else elsewhere
+        return text
+
+    made: Any = fetch_secure_data_async if inspect.iscoroutinefunction(tool) else fetch_secure_data
+    made.__name__ = made.__qualname__ = name
+    made.__doc__ = tool.__doc__
+    return made
 
 
 def _proposal(name: str, answer: str) -> SecureFetch:
