@@ -371,8 +371,13 @@ def test_what_an_agent_proposes_does_nothing_elsewhere(
 
 @pytest.mark.req("RD6")
 @pytest.mark.skipif(not hasattr(autogen.ConversableAgent, "tools"), reason="a feature of AG2 0.9 and later")
+@pytest.mark.parametrize(
+    "members", ["user", "auditor executor", "auditor executor analyst", "auditor analyst executor"]
+)
+    "members", ["user", "auditor executor", "auditor executor analyst", "auditor analyst executor"]
+)
 def test_ag2s_group_patterns_run_nothing_for_the_wrong_agent(
-    model: Any, agents: Any, live: Any, authority: LocalAuthority
+    members: str, model: Any, agents: Any, live: Any, authority: LocalAuthority
 ) -> None:
     """`initiate_group_chat` runs the tools of all its agents on one executor of its own: ours refuse there."""
     from autogen.agentchat import initiate_group_chat
@@ -382,7 +387,11 @@ def test_ag2s_group_patterns_run_nothing_for_the_wrong_agent(
     analyst, auditor, executor = agents("analyst", model("Nothing.")), agents("auditor", auditor_llm), agents("user")
     client = live(authority.register(["read:metrics"]))
     register_secure_fetch(caller=analyst, executor=executor, client=client)
-    pattern = RoundRobinPattern(initial_agent=auditor, agents=[auditor, analyst], user_agent=executor)
+    who = {"auditor": auditor, "analyst": analyst, "executor": executor}
+    if members == "user":
+        pattern = RoundRobinPattern(initial_agent=auditor, agents=[auditor, analyst], user_agent=executor)
+    else:
+        pattern = RoundRobinPattern(initial_agent=auditor, agents=[who[name] for name in members.split()])
     initiate_group_chat(pattern=pattern, messages="go", max_rounds=4)
     assert answers(auditor_llm)[0]["code"] == "tool_refused"
     assert authority.requests == ()
