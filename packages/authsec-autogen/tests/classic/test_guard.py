@@ -374,8 +374,6 @@ def test_what_an_agent_proposes_does_nothing_elsewhere(
 @pytest.mark.parametrize(
     "members", ["user", "auditor executor", "auditor executor analyst", "auditor analyst executor"]
 )
-    "members", ["user", "auditor executor", "auditor executor analyst", "auditor analyst executor"]
-)
 def test_ag2s_group_patterns_run_nothing_for_the_wrong_agent(
     members: str, model: Any, agents: Any, live: Any, authority: LocalAuthority
 ) -> None:
