@@ -102,7 +102,7 @@ class AuthSecSecureFetchTool(BaseTool):
     @classmethod
     def _mark_restored(cls, data: Any, build: "Callable[[Any], Self]") -> "Self":
         # pydantic restores a dump by calling __init__ with it, which must then not make a client.
-        return build({_MADE_BY: "validation", **data} if isinstance(data, dict) else data)
+        return build({**data, _MADE_BY: "validation"} if isinstance(data, dict) else data)
 
     def _run(self, endpoint: str = "", scope: str = "", **_unknown: Any) -> str:
         """Fetch and return JSON text; never raises. CrewAI up to 1.9 passes on whatever arguments a model makes up."""
