@@ -52,7 +52,18 @@ LAYERS: dict[str, frozenset[str]] = {
         {"_claims", "_freshness", "_jws", "_layers", "_own_files", "_signing", "config", "endpoints"}
     ),
     "flows": frozenset(
-        {"_exchange", "_fetching", "_flight", "_http", "_jwks", "_recent", "_refreshing", "_status_list", "cache"}
+        {
+            "_exchange",
+            "_fetching",
+            "_flight",
+            "_http",
+            "_jwks",
+            "_recent",
+            "_refreshing",
+            "_status_list",
+            "_transport",
+            "cache",
+        }
     ),
     "shells": frozenset({"_parts", "_pool", "auth", "fetch", "mock", "source", "verify"}),
     "clients": frozenset({"client"}),

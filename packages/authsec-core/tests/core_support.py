@@ -20,7 +20,7 @@ from authsec_core import AsyncAuthSecClient, AuthSecClient, AuthSecConfig, Deleg
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._exchange import ExchangeRules, exchange, exchange_async
 from authsec_core._flight import Flight, Landing
-from authsec_core._http import Call, ClientOptions, Failure, Reply, client_options, send, send_async
+from authsec_core._http import Call, ClientOptions, Failure, Reply, blocking_client, client_options, send, send_async
 from authsec_core._proof import NoProof, Proof
 from authsec_core.cache import TokenCache
 from authsec_core.mock import MockAuthority
@@ -137,7 +137,7 @@ class Driver:
         """Do one exchange; `handler` answers in the network's place."""
         proof, transport = proof or NoProof(), None if handler is None else httpx.MockTransport(handler)
         if self._loop is None:
-            with httpx.Client(transport=transport, **options()) as http:
+            with blocking_client(options(), transport) as http:
                 return exchange(request, proof, rules, http, clock)
 
         async def awaited() -> DelegationToken:
@@ -149,7 +149,7 @@ class Driver:
     def send(self, call: Call, clock: Clock, *, auth: httpx.Auth | None = None) -> Reply | Failure:
         """Do one GET."""
         if self._loop is None:
-            with httpx.Client(**options()) as http:
+            with blocking_client(options(), None) as http:
                 return send(http, call, clock, auth=auth)
 
         async def awaited() -> Reply | Failure:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ import httpx
 import pytest
 from core_support import Driver, options
 
-from authsec_core._http import Call, Failure, Reply, client_options, send, send_async
+from authsec_core._http import Call, Failure, Reply, blocking_client, client_options, send, send_async
 from authsec_core.testing import FakeClock, LoopbackServer, Raw, loopback_certificate
 from authsec_core.testing import Reply as Answer
 
@@ -168,6 +169,37 @@ def test_a_cancellation_is_no_timeout(clock: FakeClock) -> None:
     asyncio.run(get())
 
 
+@pytest.mark.req("RS8")
+@pytest.mark.parametrize("driven", ["sync", "async"])
+def test_an_interrupt_leaves_no_frame_that_holds_the_proof(clock: FakeClock, driven: str) -> None:
+    """What reports of a Ctrl-C or a cancellation show of httpx and below, where headers are plain bytes, is nothing."""
+
+    def interrupted(request: httpx.Request) -> httpx.Response:
+        raw = dict(request.headers.raw)
+        try:
+            raise TimeoutError(str(len(raw)))
+        finally:
+            raise KeyboardInterrupt
+
+    async def get_async() -> Reply | Failure:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(interrupted), **options()) as http:
+            return await send_async(http, call, clock)
+
+    def get() -> Reply | Failure:
+        if driven == "async":
+            return asyncio.run(get_async())
+        with httpx.Client(transport=httpx.MockTransport(interrupted), **options()) as http:
+            return send(http, call, clock)
+
+    call = Call(url="https://api.test", headers={"Authorization": SECRET}, deadline=clock.steady() + 20, limit=1)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        get()
+    report = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "in send" in report
+    assert "in interrupted" not in report
+    assert SECRET not in report
+
+
 class TestTls:
     """TLS is always verified (RS3)."""
 
@@ -176,7 +208,7 @@ class TestTls:
         how = client_options(user_agent="tests", timeout=20, connect_timeout=20, ca_file=ca_file, trust_env=False)
         call = Call(url=url, deadline=clock.steady() + 20, limit=1000)
         if driver.kind == "sync":
-            with httpx.Client(**how) as http:
+            with blocking_client(how, None) as http:
                 return send(http, call, clock)
 
         async def get() -> Reply | Failure:

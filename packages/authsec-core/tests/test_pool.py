@@ -148,6 +148,21 @@ class TestAsyncPool:
             asyncio.run(_client(pool))
         assert len(pool._loops) == 1
 
+    def test_loops_that_were_dropped_are_let_go(self) -> None:
+        """A program that makes a loop for each call and closes none keeps a handful of clients, not one per call."""
+        pool = AsyncPool(options, None)
+        loops = [asyncio.new_event_loop() for _ in range(20)]
+        first = loops[0].run_until_complete(_client(pool))
+        assert loops[0].run_until_complete(_client(pool)) is first
+        for loop in loops:
+            loop.run_until_complete(_client(pool))
+        assert len(pool._loops) == 9
+        last = loops[-1].run_until_complete(_client(pool))
+        assert loops[-1].run_until_complete(_client(pool)) is last
+        assert loops[0].run_until_complete(_client(pool)) is not first
+        for loop in loops:
+            loop.close()
+
     def test_a_loop_that_is_released_leaves_nothing_behind(self, server: LoopbackServer) -> None:
         """AutoGen closes its loops without `shutdown_asyncgens`; after a release there is nothing to shut down."""
 

@@ -7,6 +7,7 @@ loaded with the first request.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 from collections.abc import Generator
@@ -93,6 +94,7 @@ class Fetcher:
         self._transport = transport
         self._async_transport = async_transport
         self._options: ClientOptions | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()  # a loop itself holds its tasks only weakly
         if ca_file is not None:
             try:
                 self._client_options()
@@ -112,25 +114,50 @@ class Fetcher:
             steps.close()  # an interrupt must not leave the others waiting for us
 
     async def arun(self, steps: Steps[T]) -> T:
-        """Do the steps without blocking the loop and return what they come to."""
+        """Do the steps without blocking the loop and return what they come to.
+
+        What is fetched is for everyone, so that a fetch once begun is seen through in a task of its own, though this
+        caller be cancelled: callers that hang up must not cause a fetch each, nor take from others what they wait for.
+        """
         try:
             step = next(steps)
+            while isinstance(step, Wait):
+                step = _resume(steps, await _await(step))
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        except BaseException:
+            steps.close()
+            raise
+        return await self._in_a_task(steps, step)
+
+    async def _in_a_task(self, steps: Steps[T], step: Get) -> T:
+        def ended(task: asyncio.Task[T]) -> None:
+            self._tasks.discard(task)
+            steps.close()  # the loop may have cancelled the task before it began
+            if not task.cancelled():
+                task.exception()  # else asyncio complains of an error that a cancelled caller does not fetch
+
+        task = asyncio.get_running_loop().create_task(self._see_through(steps, step))
+        self._tasks.add(task)
+        task.add_done_callback(ended)
+        await asyncio.wait([task])  # unlike `await task` it does not pass a cancellation on
+        return task.result()
+
+    async def _see_through(self, steps: Steps[T], step: Get | Wait) -> T:
+        try:
             while True:
                 step = _resume(steps, await (self._aget(step) if isinstance(step, Get) else _await(step)))
         except StopIteration as done:
             result: T = done.value
             return result
-        finally:
-            steps.close()  # nor must a cancellation
 
     def _get(self, get: Get) -> _Brought:
-        import httpx
-
-        from authsec_core._http import send
+        from authsec_core._http import blocking_client, send
 
         if self._transport is None and self._async_transport is not None:
             raise RuntimeError("this verifier has only an async transport: give it `transport` too, or use averify")
-        client = httpx.Client(transport=self._transport, **self._client_options())
+        client = blocking_client(self._client_options(), self._transport)
         try:
             return _body(get, send(client, self._call(get), self._clock))
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 import sys
+from asyncio import CancelledError
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
@@ -17,11 +18,14 @@ from typing import Any, Final, Literal, TypedDict
 import httpx
 
 from authsec_core._clock import Clock
+from authsec_core._transport import BoundedTransport, bounded
 
-__all__ = ["Call", "ClientOptions", "Failure", "Reply", "client_options", "send", "send_async"]
+__all__ = ["Call", "ClientOptions", "Failure", "Reply", "blocking_client", "client_options", "send", "send_async"]
 
 # The last two are what httpx lets through: of a redirect to nowhere, and of a host that cannot be one, such as `a..b`.
 _FAILURES: Final = (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL, UnicodeError)
+# What ends a call from outside: an interrupt, or the cancellation of its task.
+_ENDS: Final = (KeyboardInterrupt, SystemExit, CancelledError)
 _UNCONNECTED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, UnicodeError)
 
 
@@ -94,11 +98,25 @@ def client_options(
     )
 
 
+def blocking_client(options: ClientOptions, transport: httpx.BaseTransport | None) -> httpx.Client:
+    """Return a client whose sockets keep to a call's deadline.
+
+    A transport that was handed in takes its own time. So does httpx's own, which stands in where the environment may
+    name a proxy: it alone reads those variables.
+    """
+    if transport is None and not options["trust_env"]:
+        transport = BoundedTransport(options["verify"])
+    return httpx.Client(transport=transport, **options)
+
+
 def send(client: httpx.Client, call: Call, clock: Clock, *, auth: httpx.Auth | None = None) -> Reply | Failure:
     """Do one GET within its deadline and its size. Never raises for what the network does."""
     handled = sys.exc_info()[1]
     try:
-        with client.stream("GET", call.url, **_options(call, client.timeout, clock, auth)) as response:
+        with (
+            bounded(lambda: call.deadline - clock.steady()),
+            client.stream("GET", call.url, **_options(call, client.timeout, clock, auth)) as response,
+        ):
             if unread := _unread(response):
                 return unread
             body = bytearray()
@@ -109,12 +127,14 @@ def send(client: httpx.Client, call: Call, clock: Clock, *, auth: httpx.Auth | N
             return _reply(response, bytes(body))
     except _FAILURES as exc:
         return _failure(exc, call, handled)
+    except _ENDS as exc:
+        raise _without_frames(exc, handled)  # noqa: B904 - the same one
 
 
 async def send_async(
     client: httpx.AsyncClient, call: Call, clock: Clock, *, auth: httpx.Auth | None = None
 ) -> Reply | Failure:
-    """Do what `send` does, without blocking the loop. The deadline holds even where headers come in a trickle."""
+    """Do what `send` does, without blocking the loop."""
     import anyio  # httpx's own; loaded with its first asynchronous request
 
     handled = sys.exc_info()[1]
@@ -131,6 +151,8 @@ async def send_async(
                 return _reply(response, bytes(body))
         except _FAILURES as exc:
             return _failure(exc, call, handled)
+        except _ENDS as exc:
+            raise _without_frames(exc, handled)  # noqa: B904 - the same one
     return Failure(kind="timeout")
 
 
@@ -192,6 +214,13 @@ def _failure(exc: Exception, call: Call, handled: BaseException | None) -> Failu
     if isinstance(exc, httpx.RequestError):
         exc.request = httpx.Request("GET", call.url)  # the one that was sent has the proof in its headers
     return Failure(kind=kind, cause=exc)
+
+
+def _without_frames(exc: BaseException, handled: BaseException | None) -> BaseException:
+    """Take away the frames of httpx and below, whose locals hold the proof in the clear."""
+    for error in [exc, *_causes(exc, handled)]:
+        error.__traceback__ = None
+    return exc
 
 
 def _causes(exc: BaseException, handled: BaseException | None) -> list[BaseException]:

@@ -11,18 +11,19 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import httpx
 
 from authsec_core._fork import renew_after_fork
-from authsec_core._http import ClientOptions
+from authsec_core._http import ClientOptions, blocking_client
 from authsec_core.errors import ConfigurationError
 
 __all__ = ["AsyncPool", "Pool"]
 
 T = TypeVar("T")
-_CLOSED = "this client is closed: make a new one"
+_CLOSED: Final = "this client is closed: make a new one"
+_STOPPED_LOOPS: Final = 8  # that may run again and find their connections; a loop that is forgotten makes new ones
 
 
 class Pool:
@@ -53,7 +54,8 @@ class Pool:
         with self._lock:
             self.check_open()
             if self._client is None:
-                self._client = _built(httpx.Client, self._transport, self._options())
+                options = self._options()
+                self._client = _built(lambda: blocking_client(options, self._transport), options)
             return self._client
 
     def close(self) -> None:
@@ -103,14 +105,22 @@ class AsyncPool:
             held = self._loops.get(loop)
             if held is not None:
                 return held.client
-            for ended in [other for other in self._loops if other.is_closed()]:
-                del self._loops[ended]
-            client = _built(httpx.AsyncClient, self._transport, self._options())
+            self._forget_loops()
+            options = self._options()
+            client = _built(lambda: httpx.AsyncClient(transport=self._transport, **options), options)
             held = self._loops[loop] = _OnLoop(client, _close_with_loop(client))
         # The first step registers the generator with the loop, whose shutdown_asyncgens() (asyncio.run calls it) then
         # closes the connections while they still can be closed.
         await held.closer.__anext__()
         return client
+
+    def _forget_loops(self) -> None:
+        """Keep no loop from being collected that ended, or that looks dropped: many stopped after it did."""
+        for loop in [loop for loop in self._loops if loop.is_closed()]:
+            del self._loops[loop]
+        stopped = [loop for loop in self._loops if not loop.is_running()]
+        for loop in stopped[:-_STOPPED_LOOPS]:
+            del self._loops[loop]
 
     async def release(self) -> None:
         """Close the connections of the running loop, and of no other."""
@@ -145,9 +155,9 @@ async def _close_with_loop(client: httpx.AsyncClient) -> AsyncGenerator[None, No
         await client.aclose()
 
 
-def _built(kind: Callable[..., T], transport: object, options: ClientOptions) -> T:
+def _built(build: Callable[[], T], options: ClientOptions) -> T:
     with suppress(ValueError, ImportError, httpx.InvalidURL) if options["trust_env"] else nullcontext():
-        return kind(transport=transport, **options)
+        return build()
     # Raised out here, because what httpx says of a proxy's address may hold its password.
     raise ConfigurationError(
         "AUTHSEC_TRUST_ENV: the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names cannot be used: mend or unset it"
