@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from authsec_core.testing import LocalAuthority
+from authsec_core import TokenVerifier
+from authsec_core.testing import LocalAuthority, LoopbackServer, Reply, Request
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -22,6 +23,13 @@ PROGRAMS = {
     "crewai_crew.py": ["42 agents are active"],
     "plain_httpx.py": ["rec-1001", "refused: scope_refused"],
     "smoke_local.py": ["mode      mock", "identity  0000…0000", "cache     hit"],
+}
+# LIVE, against an API of which this is all the data; the group chat is MOCK only.
+LIVE = {
+    "autogen_two_agents.py": ("read:metrics", {"vault_status": "ajar", "active_agents": 17}, "vault is ajar and 17"),
+    "autogen_function_map.py": ("read:customers", {"id": "42", "plan": "tin"}, "Customer 42 is on the tin plan"),
+    "crewai_crew.py": ("read:metrics", {"vault_status": "ajar", "active_agents": 17}, "vault is ajar and 17"),
+    "plain_httpx.py": ("read:records", [{"id": "rec-7", "owner": "Lin Muster"}], "rec-7  Lin Muster"),
 }
 MODULES = {"authsec_helper.py", "demo.py", "model.py", "protected_api.py"}
 
@@ -38,6 +46,28 @@ def test_example_runs_offline(program: str, run: Run) -> None:
     assert done.returncode == 0, done.stderr
     for expected in PROGRAMS[program]:
         assert expected in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("program", LIVE)
+def test_example_runs_live(program: str, run: Run) -> None:
+    """The same program, unchanged, works against an authority and an API that checks the token; nothing is invented."""
+    scope, data, expected = LIVE[program]
+    with LocalAuthority() as authority:
+        verifier = TokenVerifier(issuer=authority.issuer, audience="authsec-api", jwks_url=authority.jwks_url)
+
+        def answer(request: Request) -> Reply:
+            verified = verifier.verify(request.headers["authorization"].removeprefix("Bearer "))
+            assert verified.covers(scope)
+            return Reply.of_json(data)
+
+        with LoopbackServer(answer) as api:
+            environ = authority.environ(authority.register([scope]), api_base_url=api.base_url)
+            done = run(str(EXAMPLES / program), **environ, DOWNSTREAM_URL=api.base_url)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+        assert len(authority.issued) == 1
+        assert len(api.requests) == 1
+    assert "eyJ" not in done.stdout + done.stderr
 
 
 def test_smoke_test_reports_a_live_agent_masked(run: Run) -> None:
