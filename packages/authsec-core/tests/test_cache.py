@@ -7,6 +7,7 @@ import gc
 import pickle
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def cache(clock: FakeClock) -> TokenCache:
 
 
 def _lead(cache: TokenCache, key: CacheKey = KEY, *, force: bool = False) -> Lead:
-    turn = cache.enter(key, force=force)
+    turn = cache.enter(key, after=cache.mark() if force else None)
     assert isinstance(turn, Lead)
     return turn
 
@@ -258,13 +259,47 @@ def test_a_success_ends_the_cool_down(cache: TokenCache, clock: FakeClock) -> No
 
 
 def test_a_forced_request_passes_token_and_cool_down(cache: TokenCache, clock: FakeClock) -> None:
-    """It asks in any case, unless somebody is asking already."""
+    """It asks in any case, unless somebody does who began no earlier."""
     lease = _held(cache, clock)
+    mark = cache.mark()
     lead = _lead(cache, force=True)
-    assert cache.enter(KEY, force=True) == Join(lead.flight)
+    assert cache.enter(KEY, after=mark) == Join(lead.flight)
     assert cache.enter(KEY) is lease
     assert cache.fail(lead, OUTAGE) is None
-    assert isinstance(cache.enter(KEY, force=True), Lead)
+    assert isinstance(_lead(cache, force=True), Lead)
+
+
+@pytest.mark.req("RS5")
+def test_a_forced_request_heeds_nothing_that_was_sent_before_it(cache: TokenCache, clock: FakeClock) -> None:
+    """It waits out what is in the air, and neither that token nor that failure keeps it from asking."""
+    ends: list[Callable[[Lead], object]] = [
+        lambda lead: cache.store(lead, made_token(clock)),
+        lambda lead: cache.fail(lead, OUTAGE),
+    ]
+    for end in ends:
+        lead = _lead(cache, force=True)
+        mark = cache.mark()
+        assert cache.enter(KEY, after=mark) == Join(lead.flight, older=True)
+        end(lead)
+        turn = cache.enter(KEY, after=mark)
+        assert isinstance(turn, Lead)
+        cache.abandon(turn)
+
+
+@pytest.mark.req("RS5")
+def test_forced_requests_share_what_was_asked_for_after_all_of_them(cache: TokenCache, clock: FakeClock) -> None:
+    """Who wakes up late finds the token, or the failure, that another one's request has brought meanwhile."""
+    older, mark = _lead(cache), cache.mark()
+    cache.store(older, made_token(clock))
+    lead = cache.enter(KEY, after=mark)
+    assert isinstance(lead, Lead)
+    lease = cache.store(lead, made_token(clock, jti="jti-2"))
+    assert cache.enter(KEY, after=mark) is lease
+    cache.fail(_lead(cache, force=True), OUTAGE)
+    assert cache.enter(KEY, after=mark) is lease
+    cache.forget(lease.token)
+    with pytest.raises(AuthorityUnreachableError):
+        cache.enter(KEY, after=mark)
 
 
 @pytest.mark.req("RS6")
@@ -276,14 +311,14 @@ def test_a_forced_request_that_fails_costs_the_others_nothing(cache: TokenCache,
 
 
 def test_who_insists_on_a_new_token_never_gets_the_old_one(cache: TokenCache, clock: FakeClock) -> None:
-    """Also not where it joined a renewal that failed and whose leader goes on with the old one."""
+    """Also not where it met a renewal that failed and whose leader goes on with the old one."""
     lease = _held(cache, clock, lifetime=100)
     clock.advance(75)
     lead = _lead(cache)
-    forced = cache.enter(KEY, force=True)
-    assert forced == Join(lead.flight)
+    mark = cache.mark()
     assert cache.fail(lead, OUTAGE) is lease
     assert isinstance(lead.flight.wait(0), AuthorityUnreachableError)
+    assert isinstance(cache.enter(KEY, after=mark), Lead)
 
 
 @pytest.mark.req("RS5")
@@ -315,17 +350,56 @@ def test_a_leader_may_be_collected_in_the_middle_of_a_step(cache: TokenCache) ->
 
 @pytest.mark.req("RS5")
 def test_a_lost_flight_is_not_waited_for_again(cache: TokenCache, clock: FakeClock) -> None:
-    """Once someone went ahead alone, the next renewal has a leader again; the lost one may still come in."""
+    """One of those who gave it up leads, the others join that one; the lost leader may still come in."""
     lost = _lead(cache)
-    lease = cache.keep(KEY, made_token(clock, lifetime=100), lost=lost.flight)
-    assert cache.enter(KEY) is lease
-    clock.advance(75)
-    another = _lead(cache)
+    cache.lose(KEY, lost.flight)
+    lead = _lead(cache)
+    cache.lose(KEY, lost.flight)
+    assert cache.enter(KEY) == Join(lead.flight)
     late = cache.store(lost, made_token(clock, jti="jti-late"))
     assert lost.flight.wait(0) is late
-    clock.advance(75)
-    assert cache.enter(KEY) is late  # `another` is on its way still
-    cache.abandon(another)
+    assert cache.enter(KEY) is late  # `lead` is on its way still
+    cache.forget(late.token)
+    assert cache.enter(KEY) == Join(lead.flight)
+    lease = cache.store(lead, made_token(clock))
+    assert cache.enter(KEY) is lease
+
+
+@pytest.mark.req("RS5")
+def test_a_lost_leader_that_comes_late_replaces_nothing(cache: TokenCache, clock: FakeClock) -> None:
+    """Its own caller and who still waits for it get its token; the newer one stays, and nobody keeps the late one."""
+    lost = _lead(cache)
+    cache.lose(KEY, lost.flight)
+    lease = _held(cache, clock)
+    late = cache.store(lost, made_token(clock, jti="jti-late"))
+    assert (late.token.jti, lost.flight.wait(0)) == ("jti-late", late)
+    assert cache.enter(KEY) is lease
+    assert late.at(clock.steady()) is Freshness.EXPIRED
+
+
+@pytest.mark.req("RS5")
+@pytest.mark.parametrize("error", [*REFUSALS, OUTAGE], ids=lambda error: type(error).__name__)
+def test_a_lost_leader_that_fails_late_harms_nobody(cache: TokenCache, clock: FakeClock, error: AuthSecError) -> None:
+    """It was asked before the newer token came: that one is used, also by the lost leader's caller."""
+    lost = _lead(cache)
+    cache.lose(KEY, lost.flight)
+    lease = _held(cache, clock)
+    assert cache.fail(lost, error) is lease
+    assert isinstance(lost.flight.wait(0), type(error))
+    assert cache.enter(KEY) is lease
+    cache.forget(lease.token)
+    assert isinstance(cache.enter(KEY), Lead)  # there is no cool-down
+
+
+@pytest.mark.req("RS5")
+def test_a_lost_leader_does_not_undo_a_refusal(cache: TokenCache, clock: FakeClock) -> None:
+    """What the authority has taken back meanwhile is not brought back by an older answer of it."""
+    lost = _lead(cache)
+    cache.lose(KEY, lost.flight)
+    cache.fail(_lead(cache), REFUSALS[0])
+    assert cache.store(lost, made_token(clock)).at(clock.steady()) is Freshness.EXPIRED
+    with pytest.raises(type(REFUSALS[0])):
+        cache.enter(KEY)
 
 
 def test_only_the_very_token_is_forgotten(cache: TokenCache, clock: FakeClock) -> None:

@@ -95,7 +95,7 @@ ODD_INSTANTS: list[object] = [
 ]  # fmt: skip
 ODD_TEXTS: list[object] = [
     None, True, 0, 1.5, "", (), ("a",), MappingProxyType({}), "a\nb", "a\rb", "a\0b", "\x1b[31m", "a\u2028b",
-    "\u202ea", "a\x7f",
+    "\u202ea", "a\x7f", "a\udc80", "a" * 2049,
 ]  # fmt: skip
 ODD_LISTS: list[object] = [
     None,
@@ -109,6 +109,7 @@ ODD_LISTS: list[object] = [
     (True,),
     (("a",),),
     ("a\n",),
+    ("a" * 2049,),
 ]
 
 
@@ -129,6 +130,29 @@ def test_a_name_is_plain_text(name: str, value: object) -> None:
     """Anything but text without control characters is refused: names end up in logs and audits."""
     with pytest.raises(MalformedTokenError):
         _read(_without(**{name: value}))
+
+
+@pytest.mark.req("RV2")
+@pytest.mark.parametrize(
+    "value",
+    [
+        "spiffe://example.org/ns/default/sa/agent",
+        "spiffe://example.org/" + "a" * 2027,
+        "7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f",
+        "urn:uuid:7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f",
+        "system:serviceaccount:default:agent",
+        "auth0|5f7c8ec7c33c6c004bbafe82",
+        "agent@example.org",
+        "J\u00fcrgen M\u00fcller",
+        "https://client.example/metadata.json?a=b#c",
+    ],
+    ids=lambda value: value[:30],
+)
+@pytest.mark.parametrize("name", ["sub", "jti", "client_id", "act"])
+def test_the_names_that_issuers_use_are_plain_text(name: str, value: str) -> None:
+    """SPIFFE IDs up to their full length, UUIDs, URNs, e-mail addresses and names of people are accepted."""
+    token = _read(_without(**{name: MappingProxyType({"sub": value}) if name == "act" else value}))
+    assert {"sub": token.subject, "jti": token.jti, "client_id": token.client_id, "act": token.actor}[name] == value
 
 
 @pytest.mark.req("RV2")

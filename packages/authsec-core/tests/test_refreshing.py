@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -163,6 +164,39 @@ def test_a_bug_in_the_leader_strands_nobody(kept: Refreshing[str]) -> None:
     with pytest.raises(ZeroDivisionError):
         _go(leader, ZeroDivisionError())
     assert _go(follower, True) == GET
+
+
+@pytest.mark.req("RV4")
+@pytest.mark.parametrize("end", [GeneratorExit, KeyboardInterrupt, asyncio.CancelledError, ZeroDivisionError])
+def test_a_fetch_that_was_broken_off_is_followed_by_a_pause(
+    kept: Refreshing[str], clock: FakeClock, end: type[BaseException]
+) -> None:
+    """However often callers with made-up names are interrupted, they fetch once in a pause, and harm nobody else."""
+    _fill(kept, "a")
+    clock.advance(1.0)
+    leader = kept.obtain(lambda value: _letter("b", value))
+    assert _go(leader) == GET
+    with pytest.raises(end):
+        leader.throw(end())
+    clock.advance(4.999)
+    with pytest.raises(VerificationUnavailableError, match="try again"):
+        _go(kept.obtain(lambda value: _letter("c", value)))
+    assert _go(kept.obtain(_anything)) == _Done("a")
+    clock.advance(0.001)
+    assert _go(kept.obtain(lambda value: _letter("c", value))) == GET
+
+
+@pytest.mark.req("RV4")
+def test_the_pause_of_a_broken_off_fetch_ends_with_the_value(kept: Refreshing[str], clock: FakeClock) -> None:
+    """Who is interrupted cannot keep the others from the fetch that they need."""
+    _fill(kept, "a")
+    clock.advance(19.0)
+    leader = kept.obtain(_anything)
+    assert _go(leader) == GET
+    leader.close()
+    assert _go(kept.obtain(_anything)) == _Done("a")
+    clock.advance(1.0)
+    _fill(kept, "b")
 
 
 def test_a_leader_that_is_lost_is_replaced(kept: Refreshing[str], clock: FakeClock) -> None:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from core_support import CLIENT_ID, PATIENT, Joined, ScriptedSource, made_token
+from core_support import CLIENT_ID, PATIENT, Driver, Joined, ScriptedSource, made_token
 
 from authsec_core import AsyncAuthSecClient, AuthSecClient, AuthSecConfig, DelegationToken, TokenCache
+from authsec_core._flight import ABANDONED, LOST, Flight, Landing
 from authsec_core._proof import NoProof
-from authsec_core.errors import AuthorityUnreachableError, DelegationRefusedError, TokenUnavailableError
+from authsec_core.cache import Join, Lead
+from authsec_core.errors import AuthorityUnreachableError, AuthSecError, DelegationRefusedError, TokenUnavailableError
 from authsec_core.source import AsyncCachingSource, CachingSource, Identity, TokenRequest
 from authsec_core.testing import FakeClock, LocalAuthority
 
@@ -310,7 +312,7 @@ def test_a_leader_whose_loop_is_closed_strands_nobody(clock: FakeClock, joined: 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_leader_whose_loop_was_left_lying_is_lost(clock: FakeClock, joined: Joined, kind: str) -> None:
-    """After its patience a caller asks for itself, and those who come later wait for that leader no more."""
+    """After its patience a caller leads, and those who come later wait for the lost leader no more."""
     source, cache = Hanging(clock), TokenCache(clock=clock)
     waiting = CachingSource(source, IDENTITY, cache, patience=0.02)
     waiting_async = AsyncCachingSource(source, IDENTITY, cache, patience=0.02)
@@ -330,6 +332,109 @@ def test_a_leader_whose_loop_was_left_lying_is_lost(clock: FakeClock, joined: Jo
         leader.cancel()
         loop.run_until_complete(asyncio.gather(leader, return_exceptions=True))
         loop.close()
+
+
+class Held(ScriptedSource):
+    """It answers when told to, and blocks no loop until then."""
+
+    def __init__(self, answer: Callable[[], DelegationToken]) -> None:
+        super().__init__(answer)
+        self.release = threading.Event()
+
+    def token(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
+        """Wait, then answer."""
+        self.asked.append(request)
+        assert self.release.wait(PATIENT)
+        return self.answer()
+
+    async def atoken(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
+        """Wait, then answer."""
+        return await asyncio.to_thread(self.token, request)
+
+
+class Crowd:
+    """200 threads and 1000 tasks that begin to wait for someone's request, over one cache."""
+
+    def __init__(self, source: Held, clock: FakeClock, *, force: bool = False) -> None:
+        self.cache = TokenCache(clock=clock)
+        lead = self.cache.enter(IDENTITY.key(READ))
+        assert isinstance(lead, Lead)
+        self.lead = lead
+        caching = CachingSource(source, IDENTITY, self.cache, patience=PATIENT)
+        caching_async = AsyncCachingSource(source, IDENTITY, self.cache, patience=PATIENT)
+
+        async def tasks() -> list[object]:
+            calls = (caching_async.atoken(READ, force=force) for _ in range(TASKS))
+            return list(await asyncio.gather(*calls, return_exceptions=True))
+
+        self._threads = [Caller(lambda: caching.token(READ, force=force)) for _ in range(THREADS)]
+        self._loop = Caller(lambda: asyncio.run(tasks()))
+
+    def outcomes(self) -> list[object]:
+        """Return what each of them got."""
+        return [*_list(self._loop.outcome()), *(thread.outcome() for thread in self._threads)]
+
+
+def test_those_who_lose_a_leader_make_one_request(clock: FakeClock, joined: Joined) -> None:
+    """All lose their patience at once; one of them leads, all the others wait for that one, and it was enough."""
+    source = Held(lambda: made_token(clock))
+    crowd = Crowd(source, clock)
+    joined.until(THREADS + TASKS)
+    crowd.lead.flight.land(LOST)
+    joined.until(2 * (THREADS + TASKS) - 1)
+    source.release.set()
+    outcomes = crowd.outcomes()
+    assert {type(outcome) for outcome in outcomes} == {DelegationToken}
+    assert (len({id(outcome) for outcome in outcomes}), len(source.asked)) == (1, 1)
+
+
+def test_those_who_lose_a_leader_share_a_failure(clock: FakeClock, joined: Joined) -> None:
+    """It wakes all of them, and begins a cool-down: who comes next neither waits for the lost leader nor asks."""
+
+    def fail() -> DelegationToken:
+        raise AuthorityUnreachableError("down")
+
+    source = Held(fail)
+    crowd = Crowd(source, clock)
+    joined.until(THREADS + TASKS)
+    crowd.lead.flight.land(LOST)
+    joined.until(2 * (THREADS + TASKS) - 1)
+    source.release.set()
+    assert {type(outcome) for outcome in crowd.outcomes()} == {AuthorityUnreachableError}
+    with pytest.raises(AuthorityUnreachableError, match="down"):
+        crowd.cache.enter(IDENTITY.key(READ))
+    assert len(source.asked) == 1
+
+
+@pytest.mark.parametrize(("landing", "took", "waits"), [(LOST, 10.0, [10, 10, 0]), (ABANDONED, 7.5, [10, 10, 5])])
+def test_nobody_waits_for_more_than_twice_the_patience(
+    driver: Driver, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, landing: Landing, took: float, waits: list[float]
+) -> None:
+    """Where one leader after the other fails to come back, a caller gives up, and leaves the last one its chance."""
+    source, cache, key = ScriptedSource(lambda: made_token(clock)), TokenCache(clock=clock), IDENTITY.key(READ)
+    waited: list[float] = []
+
+    def wait(flight: Flight, timeout: float) -> Landing:
+        waited.append(timeout)
+        clock.advance(min(timeout, took))
+        if timeout < took:
+            return LOST
+        cache.lose(key, flight)
+        assert isinstance(Caller(lambda: cache.enter(key)).outcome(), Lead)  # another caller was quicker
+        return landing
+
+    async def wait_async(flight: Flight, timeout: float) -> Landing:
+        return wait(flight, timeout)
+
+    monkeypatch.setattr(Flight, "wait", wait)
+    monkeypatch.setattr(Flight, "wait_async", wait_async)
+    monkeypatch.setattr("core_support.PATIENT", 10.0)
+    assert isinstance(cache.enter(key), Lead)
+    start = clock.steady()
+    caller = Caller(lambda: driver.caching(source, IDENTITY, cache).token(READ))
+    assert isinstance(caller.outcome(), AuthorityUnreachableError)
+    assert (waited, clock.steady() - start, source.asked) == (waits, 20, [])
+    assert isinstance(cache.enter(key), Join)
 
 
 def test_a_sync_call_on_the_leaders_own_loop_does_not_wait_for_it(scene: Scene) -> None:
@@ -369,3 +474,44 @@ def test_loops_that_block_on_each_others_leaders_come_free(clock: FakeClock, joi
     callers = [Caller(lambda: caller(one, "a", "b")), Caller(lambda: caller(other, "b", "a"))]
     assert {type(caller.outcome()) for caller in callers} == {DelegationToken}
     joined.until(2)
+
+
+# Callers who insist on a new token
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_forced_caller_takes_no_token_that_was_asked_for_before(scene: Scene, kind: str) -> None:
+    """What is in the air may be what it was told to replace: it waits that out, and asks."""
+    scene.hold()
+    cold = Caller(scene.token)
+    scene.authority.wait_for_requests(1)
+    if kind == "sync":
+        forced = Caller(lambda: scene.client.get_delegation_token("read", force_refresh=True))
+    else:
+        forced = Caller(lambda: asyncio.run(scene.async_client.get_delegation_token("read", force_refresh=True)))
+    scene.joined.until(1)
+    assert scene.authority.count("delegation") == 1
+    scene.answer.set()
+    assert cold.outcome() != forced.outcome()
+    assert scene.token() == forced.outcome()
+    assert scene.authority.count("delegation") == 2
+
+
+@pytest.mark.parametrize("landing", ["a token", AuthorityUnreachableError("down"), ABANDONED, LOST])
+def test_forced_callers_share_one_request(clock: FakeClock, joined: Joined, landing: Landing | str) -> None:
+    """Whatever came of the one that was in the air, the next one is for all of them, also for who wakes up late."""
+    source = Held(lambda: made_token(clock, jti="jti-new"))
+    crowd = Crowd(source, clock, force=True)
+    joined.until(THREADS + TASKS)
+    source.release.set()
+    if landing == "a token":
+        crowd.cache.store(crowd.lead, made_token(clock, jti="jti-old"))
+    elif isinstance(landing, AuthSecError):
+        crowd.cache.fail(crowd.lead, landing)
+    elif landing == ABANDONED:
+        crowd.cache.abandon(crowd.lead)
+    else:
+        crowd.lead.flight.land(LOST)
+    outcomes = crowd.outcomes()
+    assert {getattr(outcome, "jti", outcome) for outcome in outcomes} == {"jti-new"}
+    assert (len({id(outcome) for outcome in outcomes}), len(source.asked)) == (1, 1)

@@ -404,6 +404,53 @@ def test_a_list_serves_no_longer_than_it_says(
         _go(steps, signed(iat=int(clock.wall()) - 5, exp=int(clock.wall() - LEEWAY)))
 
 
+FAR = 253_402_300_799  # the last second that a list can name
+
+
+@pytest.mark.req("RV9")
+@pytest.mark.parametrize(
+    ("bounds", "counts"),
+    [
+        ({}, MAX_AGE),
+        ({"ttl": 3}, MAX_AGE),
+        ({"ttl": 10**6}, MAX_AGE),
+        ({"exp": FAR, "ttl": 3}, 3 + MAX_AGE),
+        ({"exp": FAR, "ttl": 300}, 300 + MAX_AGE),
+    ],
+    ids=str,
+)
+def test_a_copy_of_an_old_list_is_refused(
+    lists: StatusLists, clock: FakeClock, signed: Callable[..., bytes], bounds: dict[str, int], counts: float
+) -> None:
+    """A list that somebody kept is good until its signed `iat` is too long ago: to the second, by whomever it comes."""
+    issued_at = int(clock.wall())
+    old = signed(iat=issued_at, **bounds)
+    clock.advance(counts + LEEWAY - 1)
+    assert _fetch(lists, 7, old) == 0
+    clock.advance(1.0)
+    steps = lists.obtain(_at(7))
+    assert isinstance(_go(steps), Get), "what was one second from its end has ended"
+    with pytest.raises(VerificationUnavailableError, match="signed too long ago"):
+        _go(steps, old)
+    clock.advance(COOLDOWN)
+    assert _fetch(lists, 7, signed([7], **bounds)) == 1
+
+
+@pytest.mark.req("RV9")
+def test_a_list_that_is_signed_seldom_says_so_by_its_exp(
+    lists: StatusLists, clock: FakeClock, signed: Callable[..., bytes]
+) -> None:
+    """An issuer that names only an `exp` has signed that the list counts until then."""
+    seldom = signed(exp=int(clock.wall()) + 86400)
+    clock.advance(86400 + LEEWAY - 1)
+    assert _fetch(lists, 7, seldom) == 0
+    clock.advance(1.0)
+    steps = lists.obtain(_at(7))
+    assert isinstance(_go(steps), Get)
+    with pytest.raises(VerificationUnavailableError, match="expired"):
+        _go(steps, seldom)
+
+
 @pytest.mark.req("RV9")
 @pytest.mark.parametrize(
     "spoil",
@@ -495,17 +542,55 @@ def test_a_place_that_the_list_does_not_have_is_told_by_a_new_list_only(
     assert _fetch(lists, 5000, signed()) is None
 
 
+def _numbered(number: int) -> StatusReference:
+    return _at(0, f"{ISSUER}/lists/{number}")
+
+
+def _fetch_numbered(lists: StatusLists, number: int, signed: Callable[..., bytes]) -> None:
+    steps = lists.obtain(_numbered(number))
+    assert isinstance(_go(steps), Get)
+    assert isinstance(_go(steps, signed(sub=_numbered(number).uri)), _Done)
+
+
 @pytest.mark.req("RV9")
-def test_the_number_of_lists_is_bounded(lists: StatusLists, signed: Callable[..., bytes]) -> None:
-    """At most 32 lists are kept; the one that was named first goes."""
-    for number in range(33):
-        uri = f"{ISSUER}/lists/{number}"
-        steps = lists.obtain(_at(0, uri))
-        assert isinstance(_go(steps), Get)
-        assert isinstance(_go(steps, signed(sub=uri)), _Done)
-    assert len(lists._lists) == 32
-    assert lists.peek(_at(0, f"{ISSUER}/lists/0")) is None
-    assert lists.peek(_at(0, f"{ISSUER}/lists/32")) == 0
+@pytest.mark.parametrize("bound", ["_MOST_LISTS", "_MOST_BYTES"])
+def test_lists_are_bounded_and_the_one_that_was_used_longest_ago_goes(
+    lists: StatusLists, signed: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """Their number and their size have an end; a list in use stays, however early it was named first."""
+    monkeypatch.setattr(f"authsec_core._status_list.{bound}", 3 if bound == "_MOST_LISTS" else 3 * 1024 // 8)
+    for number in range(3):
+        _fetch_numbered(lists, number, signed)
+    assert lists.peek(_numbered(0)) == 0
+    assert _go(lists.obtain(_numbered(1))).value == 0  # type: ignore[union-attr]  # no Get: it is at hand
+    _fetch_numbered(lists, 3, signed)
+    assert [lists.peek(_numbered(number)) for number in range(4)] == [0, 0, None, 0]
+    _fetch_numbered(lists, 4, signed)
+    assert [lists.peek(_numbered(number)) for number in range(5)] == [None, 0, None, 0, 0]
+    assert len(lists._lists) == 3
+
+
+@pytest.mark.req("RV9")
+def test_many_lists_are_fetched_once_each(lists: StatusLists, signed: Callable[..., bytes]) -> None:
+    """An issuer that spreads its tokens over hundreds of lists does not have each of them fetched for each token."""
+    for number in range(300):
+        _fetch_numbered(lists, number, signed)
+    assert all(lists.peek(_numbered(number)) == 0 for number in range(300))
+
+
+@pytest.mark.req("RV9")
+def test_a_list_that_was_dropped_during_its_fetch_still_answers(
+    lists: StatusLists, signed: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making room takes nothing from those who are waiting."""
+    monkeypatch.setattr("authsec_core._status_list._MOST_LISTS", 1)
+    slow = lists.obtain(_numbered(0))
+    assert isinstance(_go(slow), Get)
+    _fetch_numbered(lists, 1, signed)
+    done = _go(slow, signed([0], sub=_numbered(0).uri))
+    assert isinstance(done, _Done)
+    assert done.value == 1
+    assert (lists.peek(_numbered(0)), lists.peek(_numbered(1))) == (None, 0)
 
 
 @pytest.mark.req("RV9")

@@ -585,6 +585,26 @@ def test_a_flood_of_made_up_key_ids_harms_no_valid_request(issuer: Issuer, other
     assert issuer.count(JWKS_URL) == 3
 
 
+@pytest.mark.req("RV4")
+def test_an_interrupted_fetch_is_followed_by_a_pause(issuer: Issuer) -> None:
+    """Blocking calls with made-up key ids that are interrupted fetch once in a pause, and harm no valid request."""
+    verifier, text = issuer.verifier(), _minimal(issuer)
+    verifier.verify(text)
+    issuer.clock.advance(1.0)
+
+    def interrupt(request: httpx.Request) -> httpx.Response:
+        raise KeyboardInterrupt
+
+    issuer.reply = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        verifier.verify(_minimal(issuer, header={"kid": "made-up"}))
+    for number in range(50):
+        with pytest.raises(VerificationUnavailableError):
+            verifier.verify(_minimal(issuer, header={"kid": f"made-up-{number}"}))
+    assert verifier.verify(text).jti == "token-1"
+    assert issuer.count(JWKS_URL) == 2
+
+
 def test_a_token_of_another_issuer_causes_no_fetch(issuer: Issuer, other: SigningKey, verify: Verify) -> None:
     """Tokens of another environment are told apart before the issuer is asked about their keys."""
     with pytest.raises(WrongIssuerError):
@@ -671,6 +691,24 @@ def test_a_list_of_lists_can_be_many(issuer: Issuer, verify: Verify) -> None:
     assert issuer.asked == [LIST_URL, other_list]
 
 
+@pytest.mark.req("RV9")
+def test_a_list_that_is_frozen_by_somebody_on_the_way_is_refused(issuer: Issuer, verify: Verify) -> None:
+    """A list without `exp` that is played back for ever hides a revocation no longer than an outage would."""
+    verifier, text = _given(issuer, revocation_max_age=20.0, leeway=0.0, require_status=True), issuer.mint(exp=2**37)
+    claims = {"sub": LIST_URL, "iat": int(issuer.clock.wall()), "status_list": pack_statuses([], 1024)}
+    frozen = issuer.keys[0].sign({"alg": "RS256", "typ": "statuslist+jwt", "kid": issuer.keys[0].kid}, claims)
+    issuer.reply = lambda request: httpx.Response(200, text=frozen)
+    assert verify(verifier, text).jti == "token-1"
+    issuer.clock.advance(19.0)
+    assert verify(verifier, text).jti == "token-1"
+    for _ in range(10):
+        issuer.clock.advance(5.0)
+        with pytest.raises(VerificationUnavailableError):
+            verify(verifier, text)
+    with pytest.raises(VerificationUnavailableError, match="signed too long ago"):
+        verify(_given(issuer), text)
+
+
 # --- remembered tokens ---
 
 
@@ -710,6 +748,17 @@ def test_a_token_that_is_no_text_is_the_programmers_mistake(issuer: Issuer, veri
     """Only text can be a token."""
     with pytest.raises(TypeError):
         verify(issuer.verifier(), token)
+
+
+@pytest.mark.req("RV2")
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "DPoP ", "Bearer  "])
+def test_a_token_with_its_scheme_is_refused_with_advice(issuer: Issuer, verify: Verify, scheme: str) -> None:
+    """Who passes the whole `Authorization` header is told what to pass, and nothing of it is echoed."""
+    text = _minimal(issuer)
+    with pytest.raises(MalformedTokenError, match=r"pass it alone, without the scheme \(Bearer\)") as caught:
+        verify(issuer.verifier(), scheme + text)
+    assert not any(part in str(caught.value) for part in text.split("."))
+    assert issuer.asked == []
 
 
 def test_a_transport_of_the_other_world_is_not_stepped_around(issuer: Issuer) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import random  # noqa: TID251  # seeded
 import threading
 from collections.abc import Callable, Iterator
@@ -172,7 +174,7 @@ def test_many_threads_cold_make_one_fetch(authority: LocalAuthority, make: Calla
 def test_many_tasks_cold_make_one_fetch_and_a_cancelled_leader_strands_nobody(
     authority: LocalAuthority, make: Callable[..., TokenVerifier]
 ) -> None:
-    """A hundred tasks share one fetch; when the one that fetches is cancelled, one other takes over."""
+    """A hundred tasks share one fetch; it goes on for the others when the one that began it is cancelled."""
     verifier, text, answer = make(), authority.mint(), threading.Event()
     authority.fail(where="jwks", delay=answer, times=1)
 
@@ -181,13 +183,104 @@ def test_many_tasks_cold_make_one_fetch_and_a_cancelled_leader_strands_nobody(
         await asyncio.to_thread(authority.wait_for_requests, 1, where="jwks")
         assert _asked(authority) == (1, 0)
         tasks[0].cancel()
+        await asyncio.wait(tasks[:1])
+        assert not answer.is_set(), "the cancelled one waits for nothing"
+        answer.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     cancelled, *others = asyncio.run(scene())
-    answer.set()
     assert isinstance(cancelled, asyncio.CancelledError)
     assert all(isinstance(result, VerifiedToken) for result in others)
-    assert _asked(authority) == (2, 1)
+    assert _asked(authority) == (1, 1)
+
+
+@pytest.mark.req("RV4")
+@pytest.mark.parametrize("cold", [True, False])
+def test_callers_that_hang_up_cause_one_fetch_in_a_pause(
+    authority: LocalAuthority, clock: FakeClock, make: Callable[..., TokenVerifier], cold: bool
+) -> None:
+    """Fifty calls with made-up key ids, each cancelled on its way, share one fetch, and its pause holds after it."""
+    verifier, text, answer = make(), authority.mint(), threading.Event()
+    if not cold:
+        verifier.verify(text)
+        clock.advance(1.0)
+    before = authority.count("jwks")
+    authority.fail(where="jwks", delay=answer)
+
+    async def scene() -> None:
+        for number in range(50):
+            call = asyncio.create_task(verifier.averify(authority.mint(header={"kid": f"made-up-{number}"})))
+            if number == 0:
+                await asyncio.to_thread(authority.wait_for_requests, before + 1, where="jwks")
+            for _ in range(5):
+                await asyncio.sleep(0)
+            call.cancel()
+            assert isinstance((await asyncio.gather(call, return_exceptions=True))[0], asyncio.CancelledError)
+        waiting = asyncio.create_task(verifier.averify(text))
+        await asyncio.sleep(0)
+        answer.set()
+        assert (await waiting).covers("read:metrics")
+        await asyncio.gather(*verifier._fetcher._tasks, return_exceptions=True)
+        clock.advance(1.0)
+        with pytest.raises(VerificationUnavailableError, match="try again"):
+            await verifier.averify(authority.mint(header={"kid": "made-up"}))
+
+    asyncio.run(scene())
+    assert authority.count("jwks") == before + 1
+    assert not verifier._fetcher._tasks
+
+
+@pytest.mark.req("RV4")
+def test_a_fetch_that_fails_after_its_caller_hung_up_is_nobodys_surprise(
+    authority: LocalAuthority, make: Callable[..., TokenVerifier], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The failure starts the pause and is logged once; asyncio has nothing to complain of."""
+    verifier, answer, complaints = make(), threading.Event(), []
+    authority.fail(where="jwks", delay=answer, garbage=b"<html>")
+
+    async def scene() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        call = asyncio.create_task(verifier.averify(authority.mint()))
+        await asyncio.to_thread(authority.wait_for_requests, 1, where="jwks")
+        call.cancel()
+        await asyncio.wait([call])
+        (fetching,) = verifier._fetcher._tasks
+        answer.set()
+        await asyncio.wait([fetching])
+        del fetching
+        gc.collect()
+        with pytest.raises(VerificationUnavailableError, match="try again"):
+            await verifier.averify(authority.mint())
+
+    asyncio.run(scene())
+    assert complaints == []
+    assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["authsec.verify"]
+    assert authority.count("jwks") == 1
+
+
+@pytest.mark.req("RV4")
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_loop_that_is_shut_down_strands_nobody(
+    authority: LocalAuthority, make: Callable[..., TokenVerifier], begun: bool
+) -> None:
+    """A fetch ends with its loop, whether it had begun or not, and the next caller fetches at once."""
+    verifier, text, answer = make(), authority.mint(), threading.Event()
+    if begun:
+        authority.fail(where="jwks", delay=answer, times=1)
+
+    async def scene() -> None:
+        call = asyncio.create_task(verifier.averify(text))
+        await asyncio.sleep(0)
+        if begun:
+            await asyncio.to_thread(authority.wait_for_requests, 1, where="jwks")
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.wait([call])
+
+    asyncio.run(scene())
+    assert verifier.verify(text).covers("read:metrics")
+    assert authority.count("jwks") == 1 + begun
+    answer.set()
 
 
 @pytest.mark.req("RV4")

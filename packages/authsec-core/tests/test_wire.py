@@ -220,6 +220,61 @@ def test_a_claimed_grant_of_the_wrong_type_is_refused(claims: dict[str, object])
         granted(reply)
 
 
+UNPLAIN = [
+    "x\n2026-11-20 authsec.tool CRITICAL forged",
+    "x\r",
+    "\x1b[2J",
+    "a\0",
+    "a\x85b",
+    "a\u2028b",
+    "\u202ea",
+    "\udc80",
+    "a" * 2049,
+]
+
+
+@pytest.mark.req("RS8", "RS10")
+@pytest.mark.parametrize("value", UNPLAIN, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [("token", "jti"), ("token", "sub"), ("token", "client_id")]
+    + [("body", name) for name in ("jti", "spiffe_id", "client_id", "token_type")],
+)
+def test_a_name_that_could_forge_a_log_line_is_refused(where: str, name: str, value: str) -> None:
+    """What becomes part of log lines and messages has no control characters, no hidden ones, and an end."""
+    said = {name: value}
+    with pytest.raises(WireError, match=f"{name} is too long or has characters") as caught:
+        parse_reply(_body(token=compact(said if where == "token" else {}), **(said if where == "body" else {})))
+    assert value not in str(caught.value)
+
+
+@pytest.mark.req("RS10")
+@pytest.mark.parametrize("value", UNPLAIN, ids=lambda value: repr(value)[:20])
+def test_a_permission_that_could_forge_a_log_line_is_refused(value: str) -> None:
+    """So it is with each permission, in the token and around it."""
+    with pytest.raises(WireError, match="plain text"):
+        parse_reply(_body(permissions=["read:metrics", value]))
+    with pytest.raises(WireError, match="plain text"):
+        granted(parse_reply(_body(token=compact({"permissions": [value]}))))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "spiffe://example.org/" + "a" * 2027,
+        "7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f",
+        "urn:uuid:7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f",
+        "agent@example.org",
+        "J\u00fcrgen M\u00fcller",
+    ],
+    ids=lambda value: value[:30],
+)
+def test_the_names_that_authorities_use_are_read(value: str) -> None:
+    """SPIFFE IDs up to their full length, UUIDs, URNs, e-mail addresses and names of people."""
+    reply = parse_reply(_body(token=compact({"jti": value, "sub": value})))
+    assert (reply.jti, reply.spiffe_id) == (value, value)
+
+
 @pytest.mark.req("RS10")
 @given(json_values)
 @example([])

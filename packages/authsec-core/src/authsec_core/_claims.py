@@ -21,6 +21,7 @@ from authsec_core.errors import (
 )
 from authsec_core.scopes import parse_scopes
 from authsec_core.token import MOCK_ISSUER
+from authsec_core.wire import is_plain
 
 __all__ = ["PROFILES", "Profile", "Rules", "VerifiedToken", "check_times", "check_type", "read_claims"]
 
@@ -176,8 +177,7 @@ def check_times(token: VerifiedToken, *, leeway: float, now: float) -> None:
 
 def _required(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name)
-    # No control characters: these values become lines of audit trails and logs.
-    if type(value) is not str or not value or not value.isprintable():
+    if type(value) is not str or not value or not is_plain(value):
         raise MalformedTokenError(f"the token's claim {name} is missing or is not plain text")
     return value
 
@@ -201,7 +201,7 @@ def _texts(claims: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
     if type(values) is not tuple:
         raise MalformedTokenError(f"the token's claim {name} is not a list")
     for value in values:
-        if type(value) is not str or not value or not value.isprintable():
+        if type(value) is not str or not value or not is_plain(value):
             raise MalformedTokenError(f"the token's claim {name} is not a list of plain text")
     return values
 

@@ -126,9 +126,6 @@ class Fetcher:
         except StopIteration as done:
             result: T = done.value
             return result
-        except BaseException:
-            steps.close()
-            raise
         return await self._in_a_task(steps, step)
 
     async def _in_a_task(self, steps: Steps[T], step: Get) -> T:

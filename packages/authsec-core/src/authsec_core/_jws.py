@@ -90,6 +90,8 @@ def parse_jws(text: str, *, limit: int) -> Jws:
         raise MalformedTokenError("the token is too long")
     if not text.isascii():
         raise MalformedTokenError("the token has characters that a JWT does not have")
+    if " " in text:
+        raise MalformedTokenError("the token has a space in it: pass it alone, without the scheme (Bearer) before it")
     raw = text.encode("ascii")
     segments = raw.split(b".", 3)
     if len(segments) != 3:
@@ -168,7 +170,8 @@ def _parse_header(segment: bytes) -> Header:
     if not _FORBIDDEN.isdisjoint(members):
         raise MalformedTokenError("the token's header has one of crit, b64, jku, x5u, jwk and x5c")
     kid, typ = members.get("kid"), members.get("typ")
-    if not isinstance(kid, str) or not 0 < len(kid) <= _LONGEST_KEY_ID:
+    # Printable, because it may become part of a log line; `parse_json` lets escaped control characters through.
+    if not isinstance(kid, str) or not 0 < len(kid) <= _LONGEST_KEY_ID or not kid.isprintable():
         raise MalformedTokenError("the token's header has no usable key id")
     if "typ" in members and not isinstance(typ, str):
         raise MalformedTokenError("the token's type is not text")

@@ -4,7 +4,9 @@ There is no background thread: those who use the value keep it fresh. A value is
 `good_until`. While it is fresh nobody does anything. While it is only good, one caller fetches and the others go on
 with what there is. When it is no longer good, one fetches and the others wait. A fetch that failed, or that was made
 for something which then was not there, is followed by a pause (`cooldown`), so that neither a dead server nor a flood
-of made-up names causes more than one fetch in that time.
+of made-up names causes more than one fetch in that time. So is one that was broken off (an interrupt, a loop that is
+shut down), but only for as long as there is a good value: that it was broken off says nothing about the server, and
+those who have nothing else must not wait for nothing.
 
 It does not know what it fetches. Everything is measured from the moment that the request was sent, by a clock that
 does not jump.
@@ -167,6 +169,9 @@ class Refreshing(Generic[T]):
             # An outage that nobody notices, because old values bridge it, ends as one that everybody notices.
             _log.warning("%s (what is held serves for as long as it is good)", exc.message)
             raise
+        except BaseException:
+            self._rest()
+            raise
         finally:
             with self._lock:
                 if self._flight is flight:
@@ -179,6 +184,12 @@ class Refreshing(Generic[T]):
                 self._quiet_until = self._clock.steady() + self._pace.cooldown
             if self._held is None or sent_at >= self._held.sent_at:
                 self._held = _Held(fresh.value, sent_at, sent_at + fresh.due_in, sent_at + fresh.good_for)
+
+    def _rest(self) -> None:
+        with self._lock:
+            if (held := self._held) is not None:
+                until = min(self._clock.steady() + self._pace.cooldown, held.good_until)
+                self._quiet_until = max(self._quiet_until, until)
 
     def _put_off(self) -> None:
         with self._lock:

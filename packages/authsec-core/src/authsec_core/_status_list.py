@@ -6,6 +6,7 @@ means, beyond that 0 is "valid"; and a list that cannot be had, or is not good i
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import threading
@@ -26,7 +27,8 @@ __all__ = ["StatusList", "StatusLists", "StatusReference", "parse_status_list"]
 
 _LARGEST_REPLY = 1024 * 1024  # bytes, signed and compressed
 _LARGEST_LIST = 8 * 1024 * 1024  # bytes, decompressed: 67 million tokens of one bit
-_MOST_LISTS = 32
+_MOST_LISTS = 1024
+_MOST_BYTES = 256 * 1024 * 1024  # of all lists that are kept, decompressed
 _LATEST = 253_402_300_800  # the year 10000 in epoch seconds
 _WHAT = "the issuer's status list"
 
@@ -57,6 +59,11 @@ class StatusList:
     ttl: int | None
     _bits: int
     _packed: bytes = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes, decompressed."""
+        return len(self._packed)
 
     def status(self, index: int) -> int | None:
         """Return the status at this place, or None if the list is not so long."""
@@ -95,7 +102,14 @@ class StatusLists:
     """The status lists of one issuer, each fetched when a token first names it. Thread-safe and loop-safe.
 
     A list serves until it is `max_age` old, counted from the moment that it was asked for, or until its own `exp`; it
-    is due at half that age, or after the `ttl` that it names if that is sooner. At most 32 lists are kept.
+    is due at half that age, or after the `ttl` that it names if that is sooner.
+
+    A copy that somebody kept is as well signed as a new one, so that what is signed must say how long it counts:
+        - Without `exp` it counts until `max_age` seconds after its `iat`.
+        - With `exp`, until then; but if it also promises a new one every `ttl` seconds, not longer than that and
+          `max_age` after its `iat`, however far away its `exp` is.
+
+    At most 1024 lists and 256 MiB are kept; those that nobody has named for longest go first.
 
     Args:
         issuer: Lists lie below it.
@@ -118,7 +132,8 @@ class StatusLists:
         self._leeway = leeway
         self._pace = pace
         self._lock = threading.RLock()  # guards additions and removals; re-entrant for the reason in `_refreshing`
-        self._lists: dict[str, Refreshing[StatusList]] = {}
+        self._lists: dict[str, _Kept] = {}
+        self._turns = itertools.count()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
@@ -144,7 +159,10 @@ class StatusLists:
     def peek(self, reference: StatusReference) -> int | None:
         """Return the status if a fresh list is at hand."""
         kept = self._lists.get(reference.uri)
-        listed = kept.peek() if kept is not None else None
+        if kept is None:
+            return None
+        kept.used = next(self._turns)  # without the lock: at worst a list counts as used a moment earlier
+        listed = kept.latest.peek()
         return listed.status(reference.index) if listed is not None else None
 
     def obtain(self, reference: StatusReference) -> Steps[int | None]:
@@ -158,14 +176,17 @@ class StatusLists:
     def _list(self, uri: str) -> Refreshing[StatusList]:
         with self._lock:
             kept = self._lists.get(uri)
-            if kept is None:
-                while len(self._lists) >= _MOST_LISTS:
-                    del self._lists[next(iter(self._lists))]
-                kept = Refreshing(
-                    _WHAT, lambda previous: self._renew(uri, previous), clock=self._clock, pace=self._pace
-                )
-                self._lists[uri] = kept
-            return kept
+            if kept is not None:
+                kept.used = next(self._turns)
+                return kept.latest
+            latest = Refreshing(_WHAT, lambda previous: self._renew(uri, previous), clock=self._clock, pace=self._pace)
+            self._lists[uri] = _Kept(latest, used=next(self._turns))
+            self._make_room()
+            return latest
+
+    def _make_room(self) -> None:
+        while len(self._lists) > _MOST_LISTS or sum(kept.size for kept in self._lists.values()) > _MOST_BYTES:
+            del self._lists[min(self._lists, key=lambda uri: self._lists[uri].used)]
 
     def _is_below_issuer(self, uri: str) -> bool:
         base = self._issuer.rstrip("/")
@@ -183,15 +204,32 @@ class StatusLists:
             raise VerificationUnavailableError(f"{_WHAT} is refused: {exc.message}") from exc
         if previous is not None and listed.issued_at < previous.issued_at:
             raise VerificationUnavailableError(f"{_WHAT} is older than the one before: an old copy was played back")
-        now = self._clock.wall()
+        good_for = self._good_for(listed)
+        with self._lock:
+            if (kept := self._lists.get(uri)) is not None:
+                kept.size = listed.size
+                self._make_room()
+        return Fresh(value=listed, due_in=min(good_for / 2, listed.ttl or good_for), good_for=good_for)
+
+    def _good_for(self, listed: StatusList) -> float:
+        """Return for how many seconds a list that has just come may serve."""
+        now, good_for = self._clock.wall(), self._max_age
         if listed.issued_at > now + self._leeway:
             raise VerificationUnavailableError(f"{_WHAT} is from the future: set the clocks")
-        good_for = self._max_age
         if listed.expires_at is not None:
             good_for = min(good_for, listed.expires_at + self._leeway - now)
+            if good_for <= 0:
+                raise VerificationUnavailableError(f"{_WHAT} has expired")
+            if listed.ttl is None:
+                return good_for
+        renewed_every = 0 if listed.expires_at is None or listed.ttl is None else listed.ttl
+        good_for = min(good_for, listed.issued_at + renewed_every + self._max_age + self._leeway - now)
         if good_for <= 0:
-            raise VerificationUnavailableError(f"{_WHAT} has expired")
-        return Fresh(value=listed, due_in=min(good_for / 2, listed.ttl or good_for), good_for=good_for)
+            raise VerificationUnavailableError(
+                f"{_WHAT} was signed too long ago to be the latest: an old copy was played back, or its issuer must "
+                "sign it anew more often, or state its exp"
+            )
+        return good_for
 
     def _read(self, body: bytes, uri: str) -> Steps[StatusList]:
         jws = parse_jws(body.decode("latin-1"), limit=_LARGEST_REPLY)
@@ -205,6 +243,13 @@ class StatusLists:
         if key is None:
             raise MalformedTokenError("its key is not the issuer's")
         check_signature(jws, key)
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    latest: Refreshing[StatusList]
+    used: int  # the higher, the later somebody named it
+    size: int = 0
 
 
 def _whole(value: object) -> int:

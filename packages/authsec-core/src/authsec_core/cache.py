@@ -50,26 +50,42 @@ class CacheKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """The caller is to ask for a token and then call `store`, `fail` or `abandon`."""
+    """The caller is to ask for a token and then call `store`, `fail` or `abandon`.
+
+    Attributes:
+        key: What to ask for.
+        flight: Where the others wait.
+        number: Rises with each request that this cache orders.
+        force: The caller insists on a new token.
+    """
 
     key: CacheKey
     flight: Flight
+    number: int
     force: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Someone else is asking: wait for this flight."""
+    """Someone else is asking: wait for this flight.
+
+    Attributes:
+        flight: What to wait for.
+        older: It may bring what this caller no longer wants: wait it out, and enter again.
+    """
 
     flight: Flight
+    older: bool = False
 
 
 @dataclass(slots=True)
 class _Slot:
     lease: Lease | None = None
-    flight: Flight | None = None
+    lead: Lead | None = None
     error: AuthSecError | None = None
     quiet_until: float = float("-inf")
+    granted: int = 0  # the number of the request that the lease came of
+    failed: int = 0  # the same for the error
 
 
 class TokenCache:
@@ -91,13 +107,27 @@ class TokenCache:
         self._cooldown = failure_cooldown
         self._clock = clock
         self._slots: dict[CacheKey, _Slot] = {}
-        # Guards _slots and what is in them. Re-entrant: the collector may close a forsaken leader, which then abandons
-        # its flight, in the middle of a step of ours on the same thread.
+        self._ordered = 0
+        # Guards _ordered, _slots and what is in them. Re-entrant: the collector may close a forsaken leader, which then
+        # abandons its flight, in the middle of a step of ours on the same thread.
         self._lock = threading.RLock()
         renew_after_fork(self)
 
-    def enter(self, key: CacheKey, *, force: bool = False) -> Lease | Lead | Join:
+    def now(self) -> float:
+        """Return the steady clock's reading, which leases are measured by."""
+        return self._clock.steady()
+
+    def mark(self) -> int:
+        """Return the number of requests ordered so far: those that are ordered from now on have a higher one."""
+        with self._lock:
+            return self._ordered
+
+    def enter(self, key: CacheKey, *, after: int | None = None) -> Lease | Lead | Join:
         """Return a token to use, the order to ask for one, or the flight to wait for.
+
+        Args:
+            key: What is wanted.
+            after: Insist on a token, and heed only a failure, of a request that was ordered after this `mark`.
 
         Raises:
             AuthSecError: A request for this key has failed within the cool-down; a fresh copy of its error.
@@ -106,33 +136,32 @@ class TokenCache:
             slot = self._slot(key)
             now = self._clock.steady()
             state = slot.lease.at(now) if slot.lease is not None else Freshness.EXPIRED
-            if slot.lease is not None and not force:
-                waits = slot.flight is not None or now < slot.quiet_until
+            if slot.lease is not None and (after is None or slot.granted > after):
+                waits = slot.lead is not None or now < slot.quiet_until
                 if state is Freshness.FRESH or (state is Freshness.STALE and waits):
                     return slot.lease
-            if slot.flight is not None:
-                return Join(slot.flight)
-            if slot.error is not None and now < slot.quiet_until and not force:
+            if slot.lead is not None:
+                return Join(slot.lead.flight, older=after is not None and slot.lead.number <= after)
+            if slot.error is not None and now < slot.quiet_until and (after is None or slot.failed > after):
                 raise slot.error.again() from slot.error
-            slot.flight = Flight()
-            return Lead(key, slot.flight, force)
+            self._ordered += 1
+            slot.lead = Lead(key, Flight(), self._ordered, force=after is not None)
+            return slot.lead
 
     def store(self, lead: Lead, token: DelegationToken) -> Lease:
         """Take the token that the leader got, and wake the others."""
         with self._lock:
-            lease = self._keep(lead.key, token)
+            lease = self._keep(lead, token)
             self._release(lead)
         lead.flight.land(lease)
         return lease
 
-    def keep(self, key: CacheKey, token: DelegationToken, *, lost: Flight) -> Lease:
-        """Take a token that someone got without leading, and let nobody else wait for the flight that was `lost`."""
+    def lose(self, key: CacheKey, flight: Flight) -> None:
+        """Let someone else lead. Who waits for `flight` still gets what its leader brings, should it come back."""
         with self._lock:
-            lease = self._keep(key, token)
-            slot = self._slot(key)
-            if slot.flight is lost:
-                slot.flight = None
-            return lease
+            slot = self._slots.get(key)
+            if slot is not None and slot.lead is not None and slot.lead.flight is flight:
+                slot.lead = None
 
     def fail(self, lead: Lead, error: AuthSecError) -> Lease | None:
         """Note the leader's error and wake the others. Return the old token where it may still be used.
@@ -143,10 +172,11 @@ class TokenCache:
         with self._lock:
             slot = self._slot(lead.key)
             now = self._clock.steady()
-            # A copy: the leader's own error will hold its frames for as long as we keep it.
-            slot.error, slot.quiet_until = error.again(), now + self._pause(error)
-            if slot.lease is not None and isinstance(error, (DelegationRefusedError, ScopeNotGrantedError)):
-                slot.lease.withdraw()
+            if self._is_news(lead):
+                # A copy: the leader's own error will hold its frames for as long as we keep it.
+                slot.error, slot.quiet_until, slot.failed = error.again(), now + self._pause(error), lead.number
+                if slot.lease is not None and isinstance(error, (DelegationRefusedError, ScopeNotGrantedError)):
+                    slot.lease.withdraw()
             held = None if lead.force else slot.lease
             self._release(lead)
         usable = held if held is not None and held.at(now) is not Freshness.EXPIRED else None
@@ -185,20 +215,28 @@ class TokenCache:
 
     def _make_room(self) -> None:
         now = self._clock.steady()
-        idle = [key for key, slot in self._slots.items() if slot.flight is None]
+        idle = [key for key, slot in self._slots.items() if slot.lead is None]
         dead = [key for key in idle if (lease := self._slots[key].lease) is None or lease.at(now) is Freshness.EXPIRED]
         for key in dead or idle[: _CAPACITY // 4]:  # the oldest quarter, where all of them live
             slot = self._slots.pop(key)
             if slot.lease is not None:
                 slot.lease.withdraw()  # `forget` could not reach it any more where a client has it at hand
 
-    def _keep(self, key: CacheKey, token: DelegationToken) -> Lease:
-        slot = self._slot(key)
+    def _keep(self, lead: Lead, token: DelegationToken) -> Lease:
+        slot = self._slot(lead.key)
+        lease = Lease(token, margin=self._margin, longest=lead.key.ttl)
+        if not self._is_news(lead):
+            lease.withdraw()  # for those alone who wait for it: nobody may keep at hand what `forget` could not reach
+            return lease
         if slot.lease is not None:
             slot.lease.withdraw()
-        lease = Lease(token, margin=self._margin, longest=key.ttl)
-        slot.lease, slot.error, slot.quiet_until = lease, None, float("-inf")
+        slot.lease, slot.error, slot.quiet_until, slot.granted = lease, None, float("-inf"), lead.number
         return lease
+
+    def _is_news(self, lead: Lead) -> bool:
+        """Tell whether no later request has come in already: the leader was given up, and yet came back."""
+        slot = self._slot(lead.key)
+        return lead.number > max(slot.granted, slot.failed)
 
     def _pause(self, error: AuthSecError) -> float:
         """Return for how long to leave the authority alone: as long as it asked, within reason."""
@@ -207,14 +245,14 @@ class TokenCache:
 
     def _release(self, lead: Lead) -> None:
         slot = self._slots.get(lead.key)  # never makes one: someone may be iterating
-        if slot is not None and slot.flight is lead.flight:
-            slot.flight = None
+        if slot is not None and slot.lead is lead:
+            slot.lead = None
 
     def after_fork(self) -> None:
         """Run in the child: the parent's leaders do not exist here, and one may have held the lock."""
         self._lock = threading.RLock()
         for slot in self._slots.values():
-            slot.flight = None
+            slot.lead = None
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a TokenCache holds tokens and is not pickled")

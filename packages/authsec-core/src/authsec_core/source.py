@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Final, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 import httpx
 
@@ -20,7 +20,7 @@ from authsec_core._flight import LOST, Flight, Landing
 from authsec_core._freshness import Lease
 from authsec_core._proof import Proof
 from authsec_core.cache import CacheKey, Lead, TokenCache
-from authsec_core.errors import AuthSecError
+from authsec_core.errors import AuthorityUnreachableError, AuthSecError
 from authsec_core.scopes import parse_scopes
 from authsec_core.token import DelegationToken
 from authsec_core.wire import DelegationRequest
@@ -75,7 +75,7 @@ class TokenSource(Protocol):
         """Return a token that is good now and covers `request`.
 
         Args:
-            force: Do not return one that was held before this call.
+            force: Return none that was held or asked for before this call.
 
         Raises:
             TokenUnavailableError: None can be had.
@@ -171,7 +171,8 @@ class AsyncLiveSource:
 class CachingSource:
     """Hands out held tokens until they go STALE, and asks `source` once for any number of callers.
 
-    A caller waits at most `patience` seconds for another one's request before it makes its own.
+    A caller waits at most `patience` seconds for another one's request, which is then given up: one of those who wait
+    makes another request, and the rest wait for that. Nobody waits for more than twice `patience` in all.
     """
 
     def __init__(self, source: TokenSource, identity: Identity, cache: TokenCache, *, patience: float = 30.0) -> None:
@@ -183,7 +184,7 @@ class CachingSource:
 
     def lease(self, request: TokenRequest, *, force: bool = False) -> Lease:
         """Return the token with its ends, for callers that keep it at hand."""
-        steps = _steps(self._cache, self._identity.key(request), force)
+        steps = _steps(self._cache, self._identity.key(request), force, self._patience)
         try:
             step = next(steps)
             while True:
@@ -192,8 +193,8 @@ class CachingSource:
                         self._source.token(request)
                         if step is ASK
                         else LOST  # its leader is a task of the loop that this very thread runs: waiting is deadlock
-                        if step.leader == threading.get_ident()
-                        else step.wait(self._patience)
+                        if step.flight.leader == threading.get_ident()
+                        else step.flight.wait(step.seconds)
                     )
                 except BaseException as exc:  # noqa: BLE001 -- handed on: `_steps` decides what it means
                     step = steps.throw(exc)
@@ -222,12 +223,14 @@ class AsyncCachingSource:
 
     async def lease(self, request: TokenRequest, *, force: bool = False) -> Lease:
         """Return the token with its ends, for callers that keep it at hand."""
-        steps = _steps(self._cache, self._identity.key(request), force)
+        steps = _steps(self._cache, self._identity.key(request), force, self._patience)
         try:
             step = next(steps)
             while True:
                 try:
-                    outcome = await (self._source.atoken(request) if step is ASK else step.wait_async(self._patience))
+                    outcome = await (
+                        self._source.atoken(request) if step is ASK else step.flight.wait_async(step.seconds)
+                    )
                 except BaseException as exc:  # noqa: BLE001 -- handed on: a cancelled leader lets a waiter lead
                     step = steps.throw(exc)
                 else:
@@ -243,24 +246,37 @@ class AsyncCachingSource:
 
 ASK: Final = None  # a step: ask the wrapped source
 
-_Steps: TypeAlias = Generator["Flight | None", "DelegationToken | Landing", Lease]
+
+class _Wait(NamedTuple):
+    """A step: wait for this flight for at most so many seconds."""
+
+    flight: Flight
+    seconds: float
 
 
-def _steps(cache: TokenCache, key: CacheKey, force: bool) -> _Steps:
+_Steps: TypeAlias = Generator["_Wait | None", "DelegationToken | Landing", Lease]
+
+
+def _steps(cache: TokenCache, key: CacheKey, force: bool, patience: float) -> _Steps:
     """Say what to do next to get a lease: ask the source (`ASK`), or wait for a flight."""
+    after = cache.mark() if force else None  # what was sent before this call may be what the caller wants replaced
+    until = cache.now() + 2 * patience
     while True:
-        turn = cache.enter(key, force=force)
+        turn = cache.enter(key, after=after)
         if isinstance(turn, Lease):
             return turn
         if isinstance(turn, Lead):
             return (yield from _lead(cache, turn))
-        landing = yield turn.flight
-        if isinstance(landing, Lease):
-            return landing
-        if isinstance(landing, AuthSecError):
-            raise landing.again() from landing
+        seconds = min(patience, until - cache.now())
+        landing = yield _Wait(turn.flight, seconds)
         if landing == LOST:
-            return cache.keep(key, cast("DelegationToken", (yield ASK)), lost=turn.flight)
+            if seconds < patience:  # our time is up, which says nothing of the leader
+                raise AuthorityUnreachableError("The requests of other callers did not end in time: try again later.")
+            cache.lose(key, turn.flight)
+        elif isinstance(landing, Lease) and not turn.older:
+            return landing
+        elif isinstance(landing, AuthSecError) and not turn.older:
+            raise landing.again() from landing
 
 
 def _lead(cache: TokenCache, lead: Lead) -> _Steps:

@@ -49,7 +49,9 @@ class TokenVerifier:
     How long does something old count?
         - A **revoked token** is refused at most `revocation_max_age` seconds after the issuer publishes the
           revocation. When the list cannot be fetched for that long, every token that it covers is refused with
-          VerificationUnavailableError.
+          VerificationUnavailableError. A list that was signed too long ago counts as one that cannot be fetched,
+          because it may be an old copy: without `exp`, longer than `revocation_max_age` ago; with `exp` and `ttl`,
+          longer than the sum of `ttl` and `revocation_max_age`. So an issuer signs each list anew at least that often.
         - A **withdrawn key** is refused at most `jwks_refresh` seconds after it is withdrawn, while the issuer answers.
           A fetch that fails starts these seconds anew, but only until the keys are `jwks_max_age` old.
         - A **new key** is known at most `jwks_refresh` seconds after it is published; an issuer should wait that long

@@ -26,6 +26,7 @@ __all__ = [
     "WireError",
     "format_time",
     "granted",
+    "is_plain",
     "parse_reply",
     "parse_time",
     "seconds",
@@ -33,6 +34,7 @@ __all__ = [
 
 DELEGATION_TOKEN_PATH = "/authsec/uflow/sdk/delegation-token"  # noqa: S105 -- a path, not a password
 REPLY_LIMIT = 65536  # bytes of a reply
+_LONGEST_NAME = 2048  # characters: what a SPIFFE ID may have (SPIFFE-ID section 2.3), the longest of all names
 
 _UNREADABLE = object()
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
@@ -118,13 +120,13 @@ def parse_reply(body: bytes) -> DelegationReply:
         token=Secret(text),
         header=header,
         claims=claims,
-        token_type=_text(fields, "token_type") or "Bearer",
+        token_type=_name(fields, "token_type") or "Bearer",
         permissions=_permissions(fields),
         expires_at=parse_time(ends) if ends is not None else None,
         expires_in=seconds(fields, "expires_in" if fields.get("expires_in") is not None else "ttl_seconds"),
-        client_id=_text(fields, "client_id") or _text(claims, "client_id"),
-        jti=_text(claims, "jti") or _text(fields, "jti"),
-        spiffe_id=_text(claims, "sub") or _text(fields, "spiffe_id"),
+        client_id=_name(fields, "client_id") or _name(claims, "client_id"),
+        jti=_name(claims, "jti") or _name(fields, "jti"),
+        spiffe_id=_name(claims, "sub") or _name(fields, "spiffe_id"),
     )
 
 
@@ -132,6 +134,17 @@ def granted(reply: DelegationReply) -> frozenset[str] | None:
     """Return what the token itself grants, else what the body says of it, else None."""
     claimed = _permissions(reply.claims)
     return reply.permissions if claimed is None else claimed
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a name may stand in a log line or an audit entry: one line, bounded, and nothing hidden in it.
+
+    No control characters, line separators, text-direction marks or lone surrogates; at most 2048 characters.
+
+    >>> is_plain("spiffe://example.org/ns/default/sa/agent"), is_plain("agent" + chr(10) + "CRITICAL forged")
+    (True, False)
+    """
+    return len(text) <= _LONGEST_NAME and text.isprintable()
 
 
 def parse_time(text: object) -> float:
@@ -197,9 +210,11 @@ def _permissions(fields: Mapping[str, Any]) -> frozenset[str] | None:
     listed = fields.get("permissions")
     if listed is None:
         spaced = _text(fields, "scope")
-        return None if spaced is None else frozenset(spaced.split())
-    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
-        raise WireError("the permissions are not a list of text")
+        listed = None if spaced is None else spaced.split()
+    if listed is None:
+        return None
+    if not isinstance(listed, list) or not all(isinstance(item, str) and is_plain(item) for item in listed):
+        raise WireError("the permissions are not a list of plain text")
     return frozenset(listed)
 
 
@@ -207,6 +222,13 @@ def _text(fields: Mapping[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if value is not None and not isinstance(value, str):
         raise WireError(f"{name} is not text")
+    return value
+
+
+def _name(fields: Mapping[str, Any], name: str) -> str | None:
+    value = _text(fields, name)
+    if value is not None and not is_plain(value):
+        raise WireError(f"{name} is too long or has characters that cannot be printed")
     return value
 
 
