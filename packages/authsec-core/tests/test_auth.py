@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -95,7 +96,7 @@ class TestWhereItGoes:
         """Whatever the path; a default port and the case of the host make no difference."""
         api, wallet = Api(), Wallet()
         assert (
-            send(driver, carrying(wallet, "HTTPS://api.test/v2", "https://b.test:8443"), url, handler=api).status_code
+            send(driver, carrying(wallet, "HTTPS://Api.test:443/", "https://b.test:8443"), url, handler=api).status_code
             == 200
         )
         assert [authorization for _, authorization, _ in api.requests] == ["Bearer secret.of.0"]
@@ -138,23 +139,62 @@ class TestWhereItGoes:
             send(driver, auth, handler=Api())
         assert not wallet.asked
 
+    @pytest.mark.req("RS9", "RD3")
     @pytest.mark.parametrize(
-        "origins", [["api.test"], ["*"], ["https://"], [""], ["ftp://api.test"], ORIGIN, ["https://a:x"]]
+        ("origin", "says"),
+        [
+            *((text, "not an absolute URL") for text in ("api.test", "//api.test", "https://", "ftp://api.test")),
+            *((text, "not an absolute URL") for text in ("https:api.test", "https:///api.test", "https://api.test:x")),
+            *(
+                (text, "user name")
+                for text in ("https://api@evil.test", "https://api.test@evil.test", "https://@a.test")
+            ),
+            ("https://api.test:443@evil.test/", "user name"),
+            *((f"{ORIGIN}/{more}", f"write {ORIGIN} ") for more in ("v2", "/", "@evil.test", "%2e")),
+            *((f"{ORIGIN}{more}", f"write {ORIGIN} ") for more in (":", ":0443", ":443//")),
+            ("https://api.test:08443", "write https://api.test:8443 "),
+            *((f"{ORIGIN}{more}", "query") for more in ("?", "?x=1", "#", "#@evil.test", "/..")),
+            *((text, "characters") for text in ("", " https://api.test", "https://api.test\\@evil.test")),
+            *((text, "characters") for text in ("https://api\t.test", "https://\u0430pi.test", "https://api.test\n")),
+            *(
+                (text, "neither a name nor an address")
+                for text in ("https://*", "https://*.test", "https://2130706433")
+            ),
+        ],
     )
-    def test_what_is_no_origin_is_refused(self, origins: Any) -> None:
-        """A list with something else in it, or a text in the place of a list, is the programmer's mistake."""
-        with pytest.raises(ValueError, match=r"."):
-            DelegationAuth(Wallet(), TokenRequest(), origins=origins)
+    def test_what_is_no_origin_is_refused(self, origin: str, says: str) -> None:
+        """A reader could make another origin of it than the one that the token would go to; the error says which."""
+        with pytest.raises(ConfigurationError) as caught:
+            DelegationAuth(Wallet(), TokenRequest(), origins=[ORIGIN, origin])
+        assert str(caught.value).startswith("origins=: number 2: ")
+        assert says in str(caught.value)
+        assert str(caught.value).endswith("(scheme, host and port alone, such as https://api.example.com)")
+
+    @pytest.mark.req("RS8")
+    @pytest.mark.parametrize(
+        "origin", ["https://me:canary-7@api.test", "https://me:canary-7", "https://api.test/canary-7"]
+    )
+    def test_the_refusal_does_not_repeat_a_password(self, origin: str) -> None:
+        """What hangs on the error does not either."""
+        with pytest.raises(ConfigurationError) as caught:
+            carrying(Wallet(), origin)
+        assert "canary-7" not in "".join(traceback.format_exception(caught.value))
+
+    def test_a_text_in_the_place_of_the_list_is_refused(self) -> None:
+        """Its letters are no origins; the error shows the brackets."""
+        with pytest.raises(ConfigurationError, match=r"write origins=\['https://api\.example\.com'\]"):
+            DelegationAuth(Wallet(), TokenRequest(), origins=ORIGIN)
 
     @pytest.mark.req("RS3")
     @pytest.mark.parametrize("url", ["http://api.test/x", "http://10.0.0.1/x", "http://localhost.evil.test/x"])
     def test_plain_http_beyond_loopback_is_refused(self, driver: Driver, url: str) -> None:
         """Listed or not, a token does not travel in the clear, unless that was allowed."""
         api, wallet = Api(), Wallet()
+        origin = url.removesuffix("/x")
         with pytest.raises(EndpointRefusedError, match="use https"):
-            send(driver, carrying(wallet, url), url, handler=api)
+            send(driver, carrying(wallet, origin), url, handler=api)
         assert (api.requests, wallet.asked) == ([], [])
-        assert send(driver, carrying(wallet, url, allow_http=True), url, handler=api).is_success
+        assert send(driver, carrying(wallet, origin, allow_http=True), url, handler=api).is_success
 
     @pytest.mark.req("RS3")
     @pytest.mark.parametrize("url", ["http://localhost:8000/", "http://127.0.0.1/", "http://[::1]:8000/"])

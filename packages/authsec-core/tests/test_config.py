@@ -11,7 +11,7 @@ import logging
 import os
 import pickle
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from unittest import mock
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 
-from authsec_core import AsyncAuthSecClient, AuthSecClient, AuthSecConfig, ConfigurationError, EndpointPolicy
+from authsec_core import AsyncAuthSecClient, AuthSecClient, AuthSecConfig, ConfigurationError, EndpointPolicy, _layers
 from authsec_core._layers import named, variable
 from authsec_core.testing import assert_no_secret
 
@@ -176,6 +176,22 @@ class TestWhereASettingComesFrom:
         """`null` is what a template makes of a value that is missing: it must not open every endpoint."""
         env(AUTHSEC_ENDPOINT_SCOPES=text)
         assert "AUTHSEC_ENDPOINT_SCOPES" in refused()
+
+    @pytest.mark.req("RD3")
+    @pytest.mark.parametrize("again", ["a/b", "/a/b", "a/b/", "a/%62", "\\u0061/b"])
+    def test_an_endpoint_that_is_named_twice_is_refused(self, again: str, env: Any) -> None:
+        """JSON takes the last of two entries, which need not be the one that was meant, so neither counts."""
+        for first, second in (("a/b", again), (again, "a/b")):
+            text = f'{{"{first}": "read", "x": "r", "{second}": "admin"}}'
+            for message in (refused(mode="mock", endpoint_scopes=text), self._from_env(env, text)):
+                assert message.startswith("AUTHSEC_ENDPOINT_SCOPES: ")
+                assert "'a/b'" in message
+                assert "more than once" in message
+
+    @staticmethod
+    def _from_env(env: Any, text: str) -> str:
+        env(AUTHSEC_ENDPOINT_SCOPES=text)
+        return refused(mode="mock")
 
     def test_the_mode_counts_in_any_case(self) -> None:
         """The documentation writes LIVE and MOCK; so may the settings."""
@@ -383,6 +399,7 @@ class TestWhatIsRefused:
             ("endpoint_scopes", '{"a": "x\\"y"}', "not valid"),
             ("endpoint_scopes", '{"../a": "x"}', "not a relative path"),
             ("endpoint_scopes", '{"\\ud800": "x"}', "not a relative path"),
+            ("endpoint_scopes", '{"a": {"r": 1}}', "of 'a': the scopes must be text, or a list"),
             ("mock_permissions", 'a"b', "not valid"),
             ("mock_permissions", "gar\u00e7on", "not valid"),
         ],
@@ -440,11 +457,48 @@ class TestWhatIsRefused:
         env({misspelt: KEY})
         assert refused(mode="mock") == expected
 
-    @pytest.mark.parametrize("name", ["AUTHSEC_SERVER_PORT", "AUTHSEC_X", "AUTHSEC_", "AUTHSECRET", "MYAUTHSEC_MOD"])
-    def test_a_variable_of_something_else_is_let_alone(self, name: str, env: Any) -> None:
-        """What resembles no setting of ours belongs to someone else."""
+    @pytest.mark.req("RD1", "RD3")
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("AUTHSEC_ALLOWED_PATHS", "AUTHSEC_ALLOW_LIST", "AUTHSEC_SCOPE_MAP", "AUTHSEC_TOOL_ENDPOINTS"),
+            *("AUTHSEC_DENIED_PATHS", "AUTHSEC_READONLY", "AUTHSEC_POLICY_FILE", "authsec_scope_map"),
+        ],
+    )
+    def test_a_limit_that_is_no_setting_is_an_error(self, name: str, env: Any, tmp_path: Path) -> None:
+        """However far it is from a setting: whoever set it believes in a limit that nobody would keep."""
+        (tmp_path / "x.env").write_text(f"{name}=x\n")
+        expected = (
+            f"{name.upper()} is not a setting, so that it would limit nothing: use AUTHSEC_ALLOWED_ENDPOINTS or "
+            "AUTHSEC_ENDPOINT_SCOPES, or unset it"
+        )
+        assert refused(**LIVE, env_file="x.env") == expected
+        env({name: KEY})
+        assert refused(**LIVE) == expected
+
+    @pytest.mark.parametrize("name", ["AUTHSEC_X", "AUTHSEC_", "AUTHSEC_LOG_LEVEL", "AUTHSEC_SERVERS"])
+    def test_any_other_unknown_name_is_told_once(
+        self, name: str, env: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It may be a mistake or someone else's: the name is logged, without its value, and nothing is made of it."""
+        monkeypatch.setattr(_layers, "_told", set())
+        (tmp_path / "x.env").write_text(f"{name}={KEY}\n")
+        env({name: KEY})
+        for _ in range(2):
+            assert AuthSecConfig(mode="mock", env_file="x.env").set_by.keys() == {"mode", "env_file"}
+        assert [(record.levelname, record.name) for record in caplog.records] == [("WARNING", "authsec")]
+        assert caplog.messages == [f"{name} is not a setting and is ignored"]
+
+    @pytest.mark.parametrize(
+        "name", ["AUTHSEC_SERVER_PORT", "AUTHSEC_SERVER_SCOPES", "AUTHSEC_CONSOLE_URL", "AUTHSECRET", "MYAUTHSEC_MOD"]
+    )
+    def test_a_variable_of_something_else_is_let_alone(
+        self, name: str, env: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The server and the console have variables of their own, which an agent on the same machine may see."""
         env({name: "1"})
-        assert AuthSecConfig().resolved_mode == "mock"
+        assert AuthSecConfig(mode="mock").resolved_mode == "mock"
+        assert not caplog.records
 
     @pytest.mark.parametrize("argument", ["base_ur1", "scope", "authsec layers", "verify", "AUTHSEC_MODE"])
     def test_an_unknown_argument_is_a_type_error(self, argument: str) -> None:
@@ -635,6 +689,54 @@ class TestSecrecy:
                 frames = [frame for frame in stack if frame.filename != __file__]
                 assert frames
                 assert_no_secret([(what, frame.name, frame.locals) for frame in frames], KEY)
+
+    @staticmethod
+    def _makers() -> dict[str, Callable[[dict[str, Any]], Any]]:
+        class App(BaseModel):
+            config: AuthSecConfig
+
+        class Outer(BaseModel):
+            apps: list[App]
+
+        return {
+            "call": lambda given: AuthSecConfig(**given),
+            "model_validate": AuthSecConfig.model_validate,
+            "adapter": TypeAdapter(AuthSecConfig).validate_python,
+            "nested": lambda given: App(config=given),
+            "nested twice": lambda given: Outer.model_validate({"apps": [{"config": given}]}),
+        }
+
+    @pytest.mark.req("RS8")
+    @pytest.mark.parametrize("how", ["call", "model_validate", "adapter", "nested", "nested twice"])
+    @pytest.mark.parametrize("name", ["agent_key", "AUTHSEC_AGENT_KEY", "authsec_agent_key", "api_key"])
+    @pytest.mark.parametrize("kind", [str, str.encode, lambda text: bytearray(text.encode())])
+    def test_no_frame_holds_a_key_however_it_was_given(self, how: str, name: str, kind: Any) -> None:
+        """In a dict for pydantic, by the variable's name, or as bytes: no frame of the error shows it, ours or not."""
+        for wrong in ({"base_url": "http://a.example"}, {"client_id": 5}, {"timeout": "soon"}, {"nonsense": 1}):
+            given = {**LIVE, name: kind(KEY), **wrong}
+            with pytest.raises((ConfigurationError, TypeError)) as caught:
+                self._makers()[how](given)
+            frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+            ours = [frame for frame in frames if frame.filename != __file__]
+            assert ours
+            assert_no_secret([caught.value, *((frame.name, frame.locals) for frame in ours)], KEY)
+
+    @pytest.mark.parametrize("how", ["model_validate", "adapter", "nested", "nested twice"])
+    def test_settings_that_are_made_of_a_dict_leave_it_alone(self, how: str) -> None:
+        """Only where they are refused is the key in it wrapped; and they know as well where each came from."""
+        given = {**LIVE, "agent_key": KEY}
+        made = self._makers()[how](given)
+        assert given == {**LIVE, "agent_key": KEY}
+        made = made.apps[0] if how == "nested twice" else made
+        config = made if isinstance(made, AuthSecConfig) else made.config
+        assert config.set_by == dict.fromkeys(given, "argument")
+        assert (config.resolved_mode, config.agent_key) == ("live", SecretStr(KEY))
+
+    @pytest.mark.parametrize("kind", [bytes, bytearray])
+    def test_a_key_of_bytes_is_read_as_text(self, kind: Any) -> None:
+        """As `read_bytes` of a file gives it; what is no text is refused like every other wrong key."""
+        assert AuthSecConfig(**LIVE, agent_key=kind(KEY.encode())).agent_key == SecretStr(KEY)
+        assert "copy the key again" in refused(**LIVE, agent_key=kind(b"key\xff"))
 
 
 CLIENT_ARGS = {"base_url", "client_id", "agent_key", "api_base_url"}

@@ -410,6 +410,21 @@ def test_rules_that_cannot_be_meant_are_refused(rules: dict[str, Any]) -> None:
         EndpointPolicy(BASE, **rules)
 
 
+@pytest.mark.req("RD3")
+@pytest.mark.parametrize("again", ["/a/b", "a/b/", "/a/b/", "a/%62", "%61/b"])
+@pytest.mark.parametrize("rules", [{}, {"allowed": ["a"]}])
+def test_one_endpoint_in_two_spellings_is_refused(again: str, rules: dict[str, Any]) -> None:
+    """Of two entries for one endpoint neither may silently win, in either order."""
+    for first, second in (("a/b", again), (again, "a/b")):
+        with pytest.raises(ValueError, match="'a/b' is named more than once"):
+            EndpointPolicy(BASE, scopes={first: "read", second: "admin"}, **rules)
+
+
+def test_the_allow_list_may_repeat_itself() -> None:
+    """An entry of the list carries nothing that another one could contradict."""
+    assert EndpointPolicy(BASE, allowed=["a", "/a/", "%61"]).describe() == "Permitted endpoints: 'a'."
+
+
 MAP = {"vault": "read:vault", "vault/metrics": "read:metrics read:daily", "open": "read:open"}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import traceback
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import httpx
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from authsec_core._origin import Origin, check_base_url, is_loopback, origin_of
+from authsec_core._origin import Origin, check_base_url, check_origin, is_loopback, origin_of
 
 HTTPS = ("https://api.example.com", Origin("https", "api.example.com", 443))
 
@@ -239,3 +241,40 @@ def test_loopback_agrees_with_the_registry(address: int) -> None:
     """127.0.0.0/8 is loopback (RFC 6890) and no other IPv4 address is."""
     ip = ipaddress.IPv4Address(address)
     assert is_loopback(str(ip)) is (ip in ipaddress.IPv4Network("127.0.0.0/8"))
+
+
+hosts = st.from_regex(r"[a-zA-Z0-9_-]{1,8}(\.[a-zA-Z][a-zA-Z0-9]{0,5}){1,2}", fullmatch=True)
+
+
+@pytest.mark.req("RS9")
+@given(
+    st.sampled_from(["http", "https", "HTTPS"]), hosts, st.none() | st.integers(0, 65535), st.sampled_from(["", "/"])
+)
+@example("http", "[::1]", 8000, "")
+@example("HTTPS", "[2001:DB8::1]", None, "/")
+def test_an_origin_alone_is_taken_in_its_usual_spellings(scheme: str, host: str, port: int | None, end: str) -> None:
+    """Case, a port that is the scheme's own and one trailing slash make no difference."""
+    url = f"{scheme}://{host}" + ("" if port is None else f":{port}") + end
+    assert check_origin(url) == origin_of(url)
+    assert check_origin(str(origin_of(url))) == check_origin(origin_of(url).with_port) == origin_of(url)
+
+
+@pytest.mark.req("RS9")
+@given(hosts, st.text(st.sampled_from("@:/?#\\ .0a\t"), min_size=1, max_size=6))
+@example("api.test", "@evil.test")
+def test_an_origin_alone_is_what_it_looks_like(host: str, more: str) -> None:
+    """Whatever is added is either part of the host and the port, to the letter, or refused."""
+    try:
+        origin = check_origin(f"https://{host}{more}")
+    except ValueError:
+        return
+    assert f"https://{host}{more}".lower().removesuffix("/") in {str(origin), f"{origin}:443"}
+
+
+@pytest.mark.req("RS8")
+@pytest.mark.parametrize("check", [check_base_url, check_origin])
+def test_the_error_does_not_quote_what_stands_in_the_place_of_the_port(check: Callable[[str], object]) -> None:
+    """`https://user:password` has lost its host; Python's own error quotes the password as a port."""
+    with pytest.raises(ValueError, match="not an absolute URL") as caught:
+        check("https://me:canary-7")
+    assert "canary-7" not in "".join(traceback.format_exception(caught.value)).replace('"https://me:canary-7"', "")

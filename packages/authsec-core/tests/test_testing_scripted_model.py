@@ -90,9 +90,21 @@ def test_arguments_given_as_text_are_sent_as_they_are() -> None:
 
 def test_an_exhausted_script_is_a_bad_request() -> None:
     """After the last turn the answer is 400, which clients do not repeat; the request is kept all the same."""
-    with ScriptedModel() as model:
-        assert ask(model).status_code == 400
-        assert len(model.requests) == 1
+    with ScriptedModel("only", "two") as model:
+        assert [ask(model).status_code for _ in range(4)] == [200, 200, 400, 400]
+        assert len(model.requests) == 4
+
+
+def test_an_exhausted_script_says_how_short_it_was() -> None:
+    """What a framework shows of the error tells how many turns there were and how many were asked for."""
+    with ScriptedModel("only", "two") as model:
+        errors = [ask(model).json().get("error", {}).get("message") for _ in range(4)]
+    assert errors == [
+        None,
+        None,
+        "the script has no turn left: 2 given, 3 asked for",
+        "the script has no turn left: 2 given, 4 asked for",
+    ]
 
 
 def test_a_turn_that_raises_fails_the_test_and_is_not_repeated() -> None:

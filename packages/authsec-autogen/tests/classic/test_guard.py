@@ -183,6 +183,24 @@ def test_a_call_of_another_agents_tool_is_refused_between_two(
 
 
 @pytest.mark.req("RD6")
+def test_an_agent_of_the_owners_name_is_not_the_owner(
+    team: Any, model: Any, converse: Any, agents: Any, authority: LocalAuthority, api: Any
+) -> None:
+    """In a chat of two the agent itself counts, not what it is called: an impostor gets nothing, the owner its data."""
+    owner_llm = model(call("fetch_analyst", **METRICS), "TERMINATE")
+    impostor_llm = model(call("fetch_analyst", **METRICS), "TERMINATE")
+    made = team(owner_llm, model("TERMINATE"))
+    impostor = agents(made.analyst.name, impostor_llm)
+    converse(made.executor, impostor, "go")
+    (answer,) = answers(impostor_llm)
+    assert (answer["status"], answer["code"]) == ("error", "tool_refused")
+    assert authority.requests == ()
+    assert api.tokens == []
+    converse(made.executor, made.analyst, "go")
+    assert answers(owner_llm)[0]["status"] == "success"
+
+
+@pytest.mark.req("RD6")
 def test_one_refused_call_stops_the_whole_message(
     team: Any, model: Any, converse: Any, authority: LocalAuthority
 ) -> None:

@@ -1,12 +1,14 @@
 """Where settings come from: arguments over environment over a named `.env` file, and which of them said what.
 
-It reads; whether the settings make sense is for `config` to say. A name that is nearly a setting is refused here,
-since pydantic would pass it over.
+It reads; whether the settings make sense is for `config` to say. A name that is nearly a setting, or that must have
+been meant as a limit, is refused here, since pydantic would pass it over.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,7 +33,13 @@ _MEANT = {
     "AUTHSEC_TOKEN_FILE": "AUTHSEC_WORKLOAD_TOKEN_FILE",
     "AUTHSEC_URL": "AUTHSEC_BASE_URL",
 }
+# Of other packages, which also read variables that begin like ours.
+_OTHERS = ("AUTHSEC_CONSOLE_", "AUTHSEC_SERVER_")
+_LIMITS = re.compile("ALLOW|BLOCK|DENIED|DENY|ENDPOINT|FORBID|LIMIT|PERMI|POLICY|READ_?ONLY|RESTRICT|SCOPE|WHITELIST")
 LAYERS = "authsec layers"  # the key under which `Layers` hands on what each layer said; never a field's name
+
+_log = logging.getLogger("authsec")
+_told: set[str] = set()  # of which unknown names this process was told
 
 
 class Layers(PydanticBaseSettingsSource):
@@ -56,7 +64,7 @@ class Layers(PydanticBaseSettingsSource):
 
     def _read(self, source: EnvSettingsSource) -> dict[str, Any]:
         """Return the settings that have a variable of ours there; pydantic would also take others, by field name."""
-        _refuse_misspelt(map(str.upper, source.env_vars), self.settings_cls.model_fields)
+        _check_names(map(str.upper, source.env_vars), self.settings_cls.model_fields)
         return {
             field: value
             for field, value in _by_field(source()).items()
@@ -76,9 +84,10 @@ def _by_field(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wrapped(values: dict[str, Any]) -> dict[str, Any]:
-    """Wrap the key, so that no frame holds it in the clear."""
-    if isinstance(values.get("agent_key"), str):
-        values["agent_key"] = SecretStr(values["agent_key"])
+    """Wrap, in place, the key and all that is called one, so that no frame holds it in the clear."""
+    for name, value in values.items():
+        if "key" in str(name).lower() and isinstance(value, str | bytes | bytearray):
+            values[name] = SecretStr(value if isinstance(value, str) else value.decode("utf-8", "replace"))
     return values
 
 
@@ -106,11 +115,23 @@ def _variables(field: str) -> tuple[str, ...]:
     return RENAMED.get(field, (PREFIX + field.upper(),))
 
 
-def _refuse_misspelt(names: Iterable[str], fields: Iterable[str]) -> None:
-    """Refuse a variable that is nearly one of ours: `AUTHSEC_ALOWED_ENDPOINTS` would leave every endpoint open."""
+def _check_names(names: Iterable[str], fields: Iterable[str]) -> None:
+    """Refuse a variable that is nearly one of ours, or that must be meant as a limit; tell of others that are not read.
+
+    `AUTHSEC_ALOWED_ENDPOINTS` and `AUTHSEC_ALLOWED_PATHS` would both leave every endpoint open.
+    """
     known = {name for field in fields for name in _variables(field)}
     for name in names:
-        if name.startswith(PREFIX) and name not in known:
-            meant = _MEANT.get(name) or next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.86)), None)
-            if meant is not None:
-                raise ConfigurationError(f"{name} is not a setting: did you mean {meant}?")
+        if not name.startswith(PREFIX) or name in known or name.startswith(_OTHERS):
+            continue
+        meant = _MEANT.get(name) or next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.86)), None)
+        if meant is not None:
+            raise ConfigurationError(f"{name} is not a setting: did you mean {meant}?")
+        if _LIMITS.search(name):
+            raise ConfigurationError(
+                f"{name} is not a setting, so that it would limit nothing: use AUTHSEC_ALLOWED_ENDPOINTS or "
+                "AUTHSEC_ENDPOINT_SCOPES, or unset it"
+            )
+        if name not in _told:
+            _told.add(name)
+            _log.warning("%s is not a setting and is ignored", name)

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["Origin", "check_base_url", "is_loopback", "origin_of"]
+__all__ = ["Origin", "check_base_url", "check_origin", "is_loopback", "origin_of"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
@@ -28,8 +28,14 @@ class Origin(NamedTuple):
     port: int
 
     def __str__(self) -> str:
+        usual = self.port == _DEFAULT_PORTS.get(self.scheme)
+        return self.with_port.removesuffix(f":{self.port}") if usual else self.with_port
+
+    @property
+    def with_port(self) -> str:
+        """The origin as text that names its port even where that is the scheme's usual one."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}" + ("" if self.port == _DEFAULT_PORTS.get(self.scheme) else f":{self.port}")
+        return f"{self.scheme}://{host}:{self.port}"
 
 
 def origin_of(url: str) -> Origin:
@@ -64,16 +70,35 @@ def check_base_url(url: str, *, allow_http: bool = False) -> str:
     """
     if not _PRINTABLE.fullmatch(url) or "\\" in url:
         raise ValueError("it has spaces or characters that a URL does not have")
-    try:
-        parts, origin = urlsplit(url), origin_of(url)
-    except ValueError as exc:
-        raise ValueError("it is not an absolute URL such as https://authority.example.com") from exc
+    origin = _origin_or_none(url)
+    if origin is None:
+        raise ValueError("it is not an absolute URL such as https://authority.example.com")
+    parts = urlsplit(url)
     _refuse_extras(url, parts)
     if not _is_host(parts.netloc):
         raise ValueError("its host is neither a name nor an address")
     if origin.scheme == "http" and not (allow_http or is_loopback(origin.host)):
         raise ValueError("it is http, which anyone on the way can read: use https")
     return url.rstrip("/")
+
+
+def check_origin(url: str) -> Origin:
+    """Return the origin that `url` is, and not merely has: of `https://api@evil` a reader makes another one than we do.
+
+    Raises:
+        ValueError: It is not absolute http or https, or it has more in it than scheme, host and port.
+    """
+    origin = origin_of(check_base_url(url, allow_http=True))
+    if url.removesuffix("/").lower() not in {str(origin), origin.with_port}:
+        raise ValueError(f"it has more in it than scheme, host and port: write {origin}")
+    return origin
+
+
+def _origin_or_none(url: str) -> Origin | None:
+    try:
+        return origin_of(url)
+    except ValueError:  # it may quote a password that stands where the port belongs, and must not ride along
+        return None
 
 
 def _refuse_extras(url: str, parts: SplitResult) -> None:

@@ -85,7 +85,7 @@ class Parts:
         return DelegationAuth(
             source,
             request,
-            origins=[self._api_base_url()] if origins is None else origins,
+            origins=[str(origin_of(self._api_base_url()))] if origins is None else origins,
             loopback_only=self.mode == "mock",
             allow_http=self.config.allow_http,
         )

@@ -10,8 +10,8 @@ from collections.abc import AsyncGenerator, Generator, Iterable
 
 import httpx
 
-from authsec_core._origin import is_loopback, origin_of
-from authsec_core.errors import EndpointRefusedError
+from authsec_core._origin import Origin, check_origin, is_loopback, origin_of
+from authsec_core.errors import ConfigurationError, EndpointRefusedError
 from authsec_core.source import AsyncTokenSource, TokenRequest, TokenSource
 from authsec_core.token import DelegationToken
 
@@ -28,12 +28,12 @@ class DelegationAuth(httpx.Auth):
         source: Where tokens come from: a `TokenSource` for `httpx.Client`, an `AsyncTokenSource` for
             `httpx.AsyncClient`.
         request: What to ask the source for.
-        origins: The only origins that get a token, as URLs (`https://api.example.com`).
+        origins: The only origins that get a token: scheme, host and port alone (`https://api.example.com`).
         loopback_only: Refuse every origin beyond this machine, for MOCK tokens.
         allow_http: Permit plain http beyond loopback.
 
     Raises:
-        ValueError: An origin is not an absolute http(s) URL.
+        ConfigurationError: An origin is not one, or has a user name, a path or anything else in it.
 
     A request to any other origin raises `EndpointRefusedError` before a token is asked for, so nothing is sent.
     """
@@ -50,7 +50,7 @@ class DelegationAuth(httpx.Auth):
         self._source = source if isinstance(source, TokenSource) else None
         self._async_source = source if isinstance(source, AsyncTokenSource) else None
         self._request = request
-        self._origins = frozenset(map(origin_of, origins))
+        self._origins = _origins(origins)
         self._loopback_only = loopback_only
         self._allow_http = allow_http
 
@@ -97,6 +97,20 @@ class DelegationAuth(httpx.Auth):
             raise EndpointRefusedError("A MOCK token goes to this machine only: set AUTHSEC_MODE=live for other APIs.")
         if origin.scheme != "https" and not self._allow_http:
             raise EndpointRefusedError("A token does not travel over plain http: use https.")
+
+
+def _origins(given: Iterable[str]) -> frozenset[Origin]:
+    if isinstance(given, str):
+        raise ConfigurationError("origins= takes a list: write origins=['https://api.example.com']")
+    origins = set()
+    for number, url in enumerate(given, 1):
+        try:
+            origins.add(check_origin(url))
+        except ValueError as exc:  # without the text itself, in which a password may stand
+            raise ConfigurationError(
+                f"origins=: number {number}: {exc} (scheme, host and port alone, such as https://api.example.com)"
+            ) from exc
+    return frozenset(origins)
 
 
 def _bearing(request: httpx.Request, token: DelegationToken) -> httpx.Request:

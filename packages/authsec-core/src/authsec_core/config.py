@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -147,19 +148,19 @@ class AuthSecConfig(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, data: Any, handler: Callable[[Any], AuthSecConfig]) -> AuthSecConfig:
-        if not isinstance(data, dict):  # one that is made already, as a field of another model
-            return handler(data)
-        layers: dict[str, dict[str, Any]] = data.pop(LAYERS, {})
+        # Only what `__init__` has read has layers: pydantic hands a dict from elsewhere to `__init__`, below, and takes
+        # settings that are made already as they are.
+        layers = data.pop(LAYERS, None) if isinstance(data, dict) else None
         try:
             config = handler(data)
+            if layers is not None:
+                config._check(layers)
+            return config
         except ValidationError as exc:
             problem = _explain(exc)
-        else:
-            config._set_by = {field: label for label, layer in reversed(layers.items()) for field in layer}
-            config._check_together()
-            config._check_proof(layers)
-            config._resolved_mode = config._resolve_mode()
-            return config
+        except BaseException:  # of `__init__`, where the dict is the caller's own
+            _hide_key(data)
+            raise
         raise ConfigurationError(problem)  # out here: pydantic's error keeps the rejected input, and would ride along
 
     @field_validator("base_url", "client_id", "api_base_url", "audience", "issuer", mode="after")
@@ -223,12 +224,7 @@ class AuthSecConfig(BaseSettings):
     @classmethod
     def _parse_scope_map(cls, value: object) -> object:
         if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError) as exc:
-                raise ValueError('is not JSON such as {"secure-vault/metrics": "read:metrics"}') from exc
-            if not isinstance(value, Mapping):  # null above all, which would mean "no limits"
-                raise ValueError('is not a JSON object such as {"secure-vault/metrics": "read:metrics"}')
+            value = _json_object(value)
         if not isinstance(value, Mapping):
             return value
         return {endpoint: _scopes_of(endpoint, scopes) for endpoint, scopes in value.items()}
@@ -246,6 +242,12 @@ class AuthSecConfig(BaseSettings):
     def policy(self, base_url: str) -> EndpointPolicy:
         """Return the endpoint policy of these settings for the API at `base_url`."""
         return EndpointPolicy(base_url, allowed=self.allowed_endpoints, scopes=self.endpoint_scopes)
+
+    def _check(self, layers: dict[str, dict[str, Any]]) -> None:
+        self._set_by = {field: label for label, layer in reversed(layers.items()) for field in layer}
+        self._check_together()
+        self._check_proof(layers)
+        self._resolved_mode = self._resolve_mode()
 
     def _check_together(self) -> None:
         for field, url in (("base_url", self.base_url), ("api_base_url", self.api_base_url)):
@@ -292,7 +294,33 @@ class AuthSecConfig(BaseSettings):
         raise TypeError("AuthSecConfig may hold a key and is not pickled: let the other process read its environment")
 
 
+def _hide_key(data: Any) -> None:
+    """Wrap the key of a dict that is the caller's own: pydantic's frames hold it too, where an error is reported."""
+    if isinstance(data, dict):
+        wrapped(data)
+
+
+def _json_object(text: str) -> Mapping[str, Any]:
+    repeated: list[str] = []
+
+    def note_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        repeated.extend(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        return dict(pairs)
+
+    try:
+        value = json.loads(text, object_pairs_hook=note_repeated)
+    except (ValueError, RecursionError) as exc:
+        raise ValueError('is not JSON such as {"secure-vault/metrics": "read:metrics"}') from exc
+    if not isinstance(value, Mapping):  # null above all, which would mean "no limits"
+        raise ValueError('is not a JSON object such as {"secure-vault/metrics": "read:metrics"}')
+    if repeated:  # the last one would count, which need not be the narrower one
+        raise ValueError(f"names {repeated[0]!r} more than once: name it once, with all of its scopes")
+    return value
+
+
 def _scopes_of(endpoint: str, scopes: Any) -> tuple[str, ...]:
+    if isinstance(scopes, Mapping):  # whose names would pass for scopes
+        raise ValueError(f"of {endpoint!r}: the scopes must be text, or a list of text")
     try:
         return tuple(sorted(parse_scopes(scopes) or ()))
     except ValueError as exc:

@@ -62,7 +62,8 @@ class EndpointPolicy:
         scopes: For an endpoint, the only scopes that may be asked for it.
 
     Raises:
-        ValueError: An entry is not a relative path, or `scopes` names an endpoint that `allowed` does not cover.
+        ValueError: An entry is not a relative path, or `scopes` names an endpoint twice, or one that `allowed` does not
+            cover.
     """
 
     __slots__ = ("_base_url", "_rules")
@@ -138,7 +139,12 @@ def _rules(
 ) -> dict[str, frozenset[str] | None] | None:
     if allowed is None and scopes is None:
         return None
-    mapped = {_entry(endpoint): parse_scopes(needed) for endpoint, needed in (scopes or {}).items()}
+    mapped: dict[str, frozenset[str] | None] = {}
+    for endpoint, needed in (scopes or {}).items():
+        path = _entry(endpoint)
+        if path in mapped:  # the last one would count, which need not be the narrower one
+            raise ValueError(f"{path!r} is named more than once, in several spellings: name it once")
+        mapped[path] = parse_scopes(needed)
     if allowed is None:
         return dict(sorted(mapped.items()))
     listed = set(map(_entry, allowed))

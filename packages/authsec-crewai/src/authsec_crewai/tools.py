@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from authsec_core._layers import wrapped
 from authsec_core._version import __version__
 from authsec_core.client import AuthSecClient
 from authsec_core.config import AuthSecConfig
@@ -86,12 +87,15 @@ class AuthSecSecureFetchTool(BaseTool):
         per_call: bool = False,
         **fields: Any,
     ) -> None:
+        given = {"base_url": base_url, "client_id": client_id, "api_base_url": api_base_url}
+        settings = wrapped({**given, "agent_key": agent_key})
+        del agent_key  # an error that is raised below may be reported with this frame's locals
         restored = fields.pop(_MADE_BY, None) is not None
         made = None
         if not restored:
-            given = {"base_url": base_url, "client_id": client_id, "agent_key": agent_key, "api_base_url": api_base_url}
-            made = _client(client, config, given)
-            fields = {"name": _name(made), "description": describe_secure_fetch(made), **_checked(fields)}
+            _check(fields)
+            made = _client(client, config, settings)
+            fields = {"name": _name(made), "description": describe_secure_fetch(made), **fields}
         fixed = {"args_schema": SecureFetchArguments, "cache_function": never_cache, **declare_env_vars(_ENV_VARS)}
         super().__init__(**{**fields, **fixed, "per_call": per_call, _MADE_BY: "__init__"})
         self._client = made
@@ -129,10 +133,12 @@ def never_cache(_arguments: Any = None, _result: Any = None) -> bool:
 
 
 def _client(given: AuthSecClient | None, config: AuthSecConfig | None, settings: dict[str, Any]) -> AuthSecClient:
-    if given is None:
-        return AuthSecClient(config, product=f"authsec-crewai/{__version__}", **settings)
-    if config is not None or any(value is not None for value in settings.values()):
+    single = any(value is not None for value in settings.values())
+    if (given is not None) + (config is not None) + single > 1:
         raise TypeError("give a client, a config or single settings, not several of them")
+    if given is None:
+        config = AuthSecConfig(**settings) if config is None else config
+        return AuthSecClient(config, product=f"authsec-crewai/{__version__}")
     if not isinstance(given, AuthSecClient):
         raise TypeError(f"client must be an AuthSecClient, not {type(given).__name__}")
     return given
@@ -147,8 +153,8 @@ def _name(client: AuthSecClient) -> str:
     return f"{_NAME}_{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
-def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+def _check(fields: dict[str, Any]) -> None:
     unknown = sorted(fields.keys() - (AuthSecSecureFetchTool.model_fields.keys() - _FIXED))
     if unknown:
+        wrapped(fields)  # the key by another name, perhaps
         raise TypeError(f"AuthSecSecureFetchTool() does not take {', '.join(unknown)}")
-    return fields

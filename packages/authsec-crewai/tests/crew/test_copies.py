@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import BaseModel, TypeAdapter
 
 import authsec_crewai
-from authsec_core.testing import ScriptedModel, assert_no_secret, call
+from authsec_core.testing import LoopbackServer, Reply, ScriptedModel, assert_no_secret, call
 
 if TYPE_CHECKING:
     from crew.conftest import Deployment
@@ -42,6 +43,15 @@ def dumped(tool: Any) -> dict[str, Callable[[], Any]]:
         "forged": lambda: kind.model_validate({**tool.model_dump(), "authsec: made by": "__init__"}),
         "with settings": lambda: kind.model_validate({**tool.model_dump(), "base_url": "https://evil.example"}),
     }
+
+
+@pytest.fixture
+def environment(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment that describes another agent, as the one that the dump is of has it."""
+    stranger = deployment.authority.register(["read:metrics"])
+    environ = deployment.authority.environ(stranger, api_base_url=deployment.api.base_url)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.parametrize(
@@ -79,20 +89,42 @@ def test_pickling_is_refused(tool: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["dict", "json", "parsed json", "construct", "forged", "with settings"])
-def test_a_restored_tool_fetches_nothing(
-    how: str, tool: Any, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("environment")
+def test_a_restored_tool_fetches_nothing(how: str, tool: Any, deployment: Deployment) -> None:
     """Made of a dump, the tool has no identity, and does not take on that of the environment."""
-    stranger = deployment.authority.register(["read:metrics"])
-    environ = deployment.authority.environ(stranger, api_base_url=deployment.api.base_url)
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
     restored = dumped(tool)[how]()
     for attempt in (restored, copy.deepcopy(restored)):
         answer = json.loads(attempt._run(**METRICS))
         assert (answer["status"], answer["code"], answer["retryable"]) == ("error", "configuration", False)
         assert "restored" in answer["message"]
     assert len(deployment.served) == 1  # by the tool itself, before
+
+
+@pytest.mark.req("RS9", "RD7")
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("how", ["dict", "json", "adapter", "field"])
+@pytest.mark.parametrize("mark", [None, "", 0, "__init__", "validation"])
+def test_a_forged_mark_gives_a_restored_tool_no_client(how: str, mark: Any, tool: Any, deployment: Deployment) -> None:
+    """A dump cannot pass for a call of the program's own, which would send the environment's token to its address."""
+
+    class Holder(BaseModel):
+        tool: authsec_crewai.AuthSecSecureFetchTool
+
+    kind = type(tool)
+    with LoopbackServer(lambda _request: Reply.of_json({})) as evil:
+        forged = json.loads(tool.model_dump_json()) | {"authsec: made by": mark, "api_base_url": evil.base_url}
+        ways: dict[str, Callable[[], Any]] = {
+            "dict": lambda: kind.model_validate(forged),
+            "json": lambda: kind.model_validate_json(json.dumps(forged)),
+            "adapter": lambda: TypeAdapter(kind).validate_python(forged),
+            "field": lambda: Holder.model_validate({"tool": forged}).tool,
+        }
+        restored = ways[how]()
+        answer = json.loads(restored._run(**METRICS))
+        assert restored._client is None
+        assert (answer["status"], answer["code"]) == ("error", "configuration")
+        assert evil.requests == ()
+    assert len(deployment.authority.issued) == len(deployment.served) == 1  # for the tool itself, before
 
 
 def test_a_restored_tool_keeps_what_is_not_secret(tool: Any) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import authsec_crewai
 from authsec_core import AuthSecClient, AuthSecConfig, ConfigurationError
+from authsec_core.testing import assert_no_secret
 
 if TYPE_CHECKING:
     from crew.conftest import Deployment
 
+KEY = "agent-7f3a.canary-q2w3e4r5t6y7u8i9o0p1"
 METRICS = {"endpoint": "secure-vault/metrics", "scope": "read:metrics"}
 
 
@@ -109,6 +112,31 @@ def test_misuse_is_a_type_error(arguments: dict[str, Any]) -> None:
     """Contradictory or unknown arguments, and a cache, are refused and not ignored."""
     with pytest.raises(TypeError):
         make(**arguments)
+
+
+@pytest.mark.req("RS8")
+@pytest.mark.parametrize("name", ["agent_key", "AUTHSEC_AGENT_KEY", "api_key"])
+@pytest.mark.parametrize("kind", [str, str.encode])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"base_url": "http://authority.example", "client_id": "0" * 32},
+        {"base_url": "https://authority.example", "client_id": "nobody"},
+        {"base_url": "https://authority.example", "client_id": "0" * 32},  # nothing says where the API is
+        {"base_url": "https://authority.example", "client_id": "0" * 32, "nonsense": 1},
+        {"client": object()},
+        {"config": object()},
+    ],
+    ids=lambda wrong: "+".join(wrong),
+)
+def test_no_frame_of_an_error_holds_the_key(name: str, kind: Any, wrong: dict[str, Any]) -> None:
+    """A report with the locals of each frame shows no key, whether it was given by our name, as bytes or by another."""
+    with pytest.raises((ConfigurationError, TypeError)) as caught:
+        make(**{**wrong, name: kind(KEY)})
+    stack = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    frames = [frame for frame in stack if frame.filename != __file__]
+    assert frames
+    assert_no_secret([caught.value, *((frame.name, frame.locals) for frame in frames)], KEY)
 
 
 @pytest.mark.parametrize(("per_call", "tokens"), [(False, 1), (True, 2)])

@@ -60,7 +60,7 @@ class ScriptedModel:
         crash = _error("the script failed; see the exception that leaving the with block raises")
         self._server = LoopbackServer(self._answer, on_crash=crash)
         self._lock = threading.Lock()  # guards the two lists
-        self._turns = list(turns)
+        self._turns, self._given = list(turns), len(turns)
         self._bodies: list[Body] = []
         # Unlike those of any other model: agents of one conversation may have one each.
         self._call_ids = (f"call_{id(self):x}_{number}" for number in itertools.count(1))
@@ -164,7 +164,7 @@ class ScriptedModel:
         with self._lock:
             self._bodies.append(body)
             if not self._turns:
-                return _error("the script has no turn left")
+                return _error(f"the script has no turn left: {self._given} given, {len(self._bodies)} asked for")
             turn = self._turns.pop(0)
         whole = completion(body, _settle(turn, body), self._call_ids)
         if body.get("stream"):
