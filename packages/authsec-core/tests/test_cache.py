@@ -155,16 +155,6 @@ def test_proofs_are_told_apart_without_being_shown() -> None:
 # Steps
 
 
-def test_the_first_asks_and_the_others_wait(cache: TokenCache, clock: FakeClock) -> None:
-    """One leader for each key; who comes later joins its flight, and another key has its own."""
-    lead = _lead(cache)
-    assert [cache.enter(KEY), cache.enter(KEY)] == [Join(lead.flight)] * 2
-    assert isinstance(cache.enter(KEY._replace(client="another")), Lead)
-    lease = cache.store(lead, made_token(clock))
-    assert lead.flight.wait(0) is lease
-    assert cache.enter(KEY) is lease
-
-
 @pytest.mark.req("RS6")
 def test_a_stale_token_is_renewed_by_one_and_used_by_the_others(cache: TokenCache, clock: FakeClock) -> None:
     """Nobody waits while there is a token that may be used."""
@@ -385,7 +375,7 @@ def test_a_lost_leader_that_fails_late_harms_nobody(cache: TokenCache, clock: Fa
     cache.lose(KEY, lost.flight)
     lease = _held(cache, clock)
     assert cache.fail(lost, error) is lease
-    assert isinstance(lost.flight.wait(0), type(error))
+    assert lost.flight.wait(0) == ABANDONED  # who still waits for it looks again
     assert cache.enter(KEY) is lease
     cache.forget(lease.token)
     assert isinstance(cache.enter(KEY), Lead)  # there is no cool-down

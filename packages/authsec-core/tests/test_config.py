@@ -392,7 +392,7 @@ class TestWhatIsRefused:
             ("endpoint_scopes", "[]", "JSON object"),
             ("endpoint_scopes", "5", "JSON object"),
             ("endpoint_scopes", '{"a": 5}', "must be text"),
-            ("endpoint_scopes", '{"a": null}', "blank"),
+            ("endpoint_scopes", '{"a": null}', "of 'a': the scopes must be text, or a list"),
             ("endpoint_scopes", '{"a": ""}', "blank"),
             ("endpoint_scopes", '{"a": []}', "blank"),
             ("endpoint_scopes", '{"a": [[]]}', "must be text"),
@@ -476,7 +476,9 @@ class TestWhatIsRefused:
         env({name: KEY})
         assert refused(**LIVE) == expected
 
-    @pytest.mark.parametrize("name", ["AUTHSEC_X", "AUTHSEC_", "AUTHSEC_LOG_LEVEL", "AUTHSEC_SERVERS"])
+    @pytest.mark.parametrize(
+        "name", ["AUTHSEC_X", "AUTHSEC_", "AUTHSEC_LOG_LEVEL", "AUTHSEC_SERVERS", "AUTHSEC_SHALLOW"]
+    )
     def test_any_other_unknown_name_is_told_once(
         self, name: str, env: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -490,7 +492,14 @@ class TestWhatIsRefused:
         assert caplog.messages == [f"{name} is not a setting and is ignored"]
 
     @pytest.mark.parametrize(
-        "name", ["AUTHSEC_SERVER_PORT", "AUTHSEC_SERVER_SCOPES", "AUTHSEC_CONSOLE_URL", "AUTHSECRET", "MYAUTHSEC_MOD"]
+        "name",
+        [
+            *("AUTHSEC_SERVER_PORT", "AUTHSEC_SERVER_SCOPES", "AUTHSEC_CONSOLE_URL", "AUTHSECRET", "MYAUTHSEC_MOD"),
+            # What Kubernetes sets for services called authsec and authsec-policy.
+            *("AUTHSEC_SERVICE_HOST", "AUTHSEC_SERVICE_PORT", "AUTHSEC_SERVICE_PORT_HTTPS", "AUTHSEC_PORT"),
+            *("AUTHSEC_PORT_443_TCP", "AUTHSEC_PORT_443_TCP_ADDR", "AUTHSEC_POLICY_SERVICE_HOST"),
+            "AUTHSEC_POLICY_PORT_8080_TCP_PROTO",
+        ],
     )
     def test_a_variable_of_something_else_is_let_alone(
         self, name: str, env: Any, caplog: pytest.LogCaptureFixture
@@ -708,7 +717,9 @@ class TestSecrecy:
 
     @pytest.mark.req("RS8")
     @pytest.mark.parametrize("how", ["call", "model_validate", "adapter", "nested", "nested twice"])
-    @pytest.mark.parametrize("name", ["agent_key", "AUTHSEC_AGENT_KEY", "authsec_agent_key", "api_key"])
+    @pytest.mark.parametrize(
+        "name", ["agent_key", "AUTHSEC_AGENT_KEY", "authsec_agent_key", "api_key", "agent_secret", "token"]
+    )
     @pytest.mark.parametrize("kind", [str, str.encode, lambda text: bytearray(text.encode())])
     def test_no_frame_holds_a_key_however_it_was_given(self, how: str, name: str, kind: Any) -> None:
         """In a dict for pydantic, by the variable's name, or as bytes: no frame of the error shows it, ours or not."""

@@ -7,7 +7,7 @@ import logging
 import ssl
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -197,6 +197,39 @@ def test_an_interrupt_leaves_no_frame_that_holds_the_proof(clock: FakeClock, dri
     report = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
     assert "in send" in report
     assert "in interrupted" not in report
+    assert SECRET not in report
+
+
+@pytest.mark.req("RS8")
+@pytest.mark.parametrize("driven", ["sync", "async"])
+def test_an_interrupt_within_the_body_leaves_no_frame_that_holds_it(driven: str, clock: FakeClock) -> None:
+    """Half a token reply has been read when Ctrl-C, a cancellation or a task queue's time limit comes."""
+
+    class Interrupted(httpx.SyncByteStream, httpx.AsyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield SECRET.encode()
+            raise RuntimeError("time is up")
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for chunk in self:
+                yield chunk
+
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, stream=Interrupted()))
+    call = Call(url="https://api.test", deadline=clock.steady() + 20, limit=1000)
+
+    async def get_async() -> Reply | Failure:
+        async with httpx.AsyncClient(transport=transport, **options()) as http:
+            return await send_async(http, call, clock)
+
+    def get() -> Reply | Failure:
+        if driven == "async":
+            return asyncio.run(get_async())
+        with httpx.Client(transport=transport, **options()) as http:
+            return send(http, call, clock)
+
+    with pytest.raises(RuntimeError, match="time is up") as caught:
+        get()
+    report = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
     assert SECRET not in report
 
 

@@ -163,6 +163,30 @@ class TestAsyncPool:
         for loop in loops:
             loop.close()
 
+    def test_a_paused_loop_with_work_is_not_forgotten(self) -> None:
+        """A request that waits on a loop which is not running just now finds its connections when it runs again."""
+
+        async def start() -> asyncio.Task[httpx.AsyncClient]:
+            return asyncio.create_task(wait())
+
+        async def wait() -> httpx.AsyncClient:
+            client = await pool.client()
+            await go.wait()
+            return client
+
+        pool, paused, go = AsyncPool(options, None), asyncio.new_event_loop(), asyncio.Event()
+        task = paused.run_until_complete(start())
+        client = paused.run_until_complete(_client(pool))
+        others = [asyncio.new_event_loop() for _ in range(12)]
+        for loop in others:
+            loop.run_until_complete(_client(pool))
+        go.set()
+        assert paused.run_until_complete(task) is client
+        assert not client.is_closed
+        assert paused.run_until_complete(_client(pool)) is client
+        for loop in [paused, *others]:
+            loop.close()
+
     def test_a_loop_that_is_released_leaves_nothing_behind(self, server: LoopbackServer) -> None:
         """AutoGen closes its loops without `shutdown_asyncgens`; after a release there is nothing to shut down."""
 

@@ -425,7 +425,7 @@ def test_a_copy_of_an_old_list_is_refused(
     """A list that somebody kept is good until its signed `iat` is too long ago: to the second, by whomever it comes."""
     issued_at = int(clock.wall())
     old = signed(iat=issued_at, **bounds)
-    clock.advance(counts + LEEWAY - 1)
+    clock.advance(counts + LEEWAY)
     assert _fetch(lists, 7, old) == 0
     clock.advance(1.0)
     steps = lists.obtain(_at(7))

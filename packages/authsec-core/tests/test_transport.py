@@ -100,6 +100,25 @@ def test_the_next_address_of_a_name_is_tried(clock: FakeClock, monkeypatch: pyte
     assert server.requests[0].headers["host"].startswith("authority.test:")
 
 
+def test_the_zone_of_an_address_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link-local address leads nowhere without it; the resolver gives it as a number beside the address."""
+    tried: list[str] = []
+    found = [("fe80::1", 80, 0, 3), ("fe80::2%eth0", 80, 0, 3), ("2001:db8::1", 80, 0, 0)]
+
+    def connect(address: Any, timeout: float | None, source_address: Any) -> socket.socket:
+        tried.append(address[0])
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(
+        "authsec_core._transport.socket.getaddrinfo",
+        lambda *_, **__: [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", address) for address in found],
+    )
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with blocking_client(options(), None) as client, pytest.raises(httpx.ConnectError):
+        client.get("http://authority.test/")
+    assert tried == ["fe80::1%3", "fe80::2%eth0", "2001:db8::1"]
+
+
 @pytest.mark.req("RS3")
 def test_a_name_is_what_a_certificate_is_checked_for(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -132,14 +151,20 @@ def test_outside_of_a_call_a_transport_is_bounded_by_httpx_alone() -> None:
 
 
 @pytest.mark.req("RS7")
-def test_only_a_transport_of_ones_own_or_a_trusted_environment_goes_without_the_bound() -> None:
-    """Only httpx reads the proxy variables; everything else is bounded."""
+def test_only_a_transport_of_ones_own_or_a_proxy_of_the_environment_goes_without_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only httpx speaks with proxies; everything else is bounded, also where the environment is trusted for its CAs."""
     own = httpx.MockTransport(lambda request: httpx.Response(200))
     used: list[Callable[[], httpx.Client]] = [
         lambda: blocking_client(options(), None),
         lambda: blocking_client(options(), own),
         lambda: blocking_client({**options(), "trust_env": True}, None),
     ]
+    monkeypatch.setattr("authsec_core._http.getproxies", dict)
+    with used[2]() as client:
+        assert type(client._transport) is BoundedTransport
+    monkeypatch.setattr("authsec_core._http.getproxies", lambda: {"https": "http://proxy.test"})
     kinds = []
     for build in used:
         with build() as client:

@@ -94,7 +94,8 @@ class Fetcher:
         self._transport = transport
         self._async_transport = async_transport
         self._options: ClientOptions | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()  # a loop itself holds its tasks only weakly
+        # What is fetched in tasks, because a loop itself holds its tasks only weakly.
+        self._tasks: dict[asyncio.Task[Any], Steps[Any]] = {}
         if ca_file is not None:
             try:
                 self._client_options()
@@ -103,6 +104,7 @@ class Fetcher:
 
     def run(self, steps: Steps[T]) -> T:
         """Do the steps on this thread and return what they come to."""
+        self._bury()
         try:
             step = next(steps)
             while True:
@@ -119,6 +121,7 @@ class Fetcher:
         What is fetched is for everyone, so that a fetch once begun is seen through in a task of its own, though this
         caller be cancelled: callers that hang up must not cause a fetch each, nor take from others what they wait for.
         """
+        self._bury()
         try:
             step = next(steps)
             while isinstance(step, Wait):
@@ -130,13 +133,13 @@ class Fetcher:
 
     async def _in_a_task(self, steps: Steps[T], step: Get) -> T:
         def ended(task: asyncio.Task[T]) -> None:
-            self._tasks.discard(task)
+            self._tasks.pop(task, None)
             steps.close()  # the loop may have cancelled the task before it began
             if not task.cancelled():
                 task.exception()  # else asyncio complains of an error that a cancelled caller does not fetch
 
         task = asyncio.get_running_loop().create_task(self._see_through(steps, step))
-        self._tasks.add(task)
+        self._tasks[task] = steps
         task.add_done_callback(ended)
         await asyncio.wait([task])  # unlike `await task` it does not pass a cancellation on
         return task.result()
@@ -148,6 +151,12 @@ class Fetcher:
         except StopIteration as done:
             result: T = done.value
             return result
+
+    def _bury(self) -> None:
+        """End what was left behind by loops that were closed with a fetch under way: someone may be waiting for it."""
+        for task in [task for task in tuple(self._tasks) if task.get_loop().is_closed()]:
+            if (steps := self._tasks.pop(task, None)) is not None:  # another thread may have been faster
+                steps.close()
 
     def _get(self, get: Get) -> _Brought:
         from authsec_core._http import blocking_client, send

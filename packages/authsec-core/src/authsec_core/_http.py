@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ssl
 import sys
-from asyncio import CancelledError
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict
+from urllib.request import getproxies
 
 import httpx
 
@@ -24,8 +24,6 @@ __all__ = ["Call", "ClientOptions", "Failure", "Reply", "blocking_client", "clie
 
 # The last two are what httpx lets through: of a redirect to nowhere, and of a host that cannot be one, such as `a..b`.
 _FAILURES: Final = (httpx.TransportError, httpx.DecodingError, httpx.InvalidURL, UnicodeError)
-# What ends a call from outside: an interrupt, or the cancellation of its task.
-_ENDS: Final = (KeyboardInterrupt, SystemExit, CancelledError)
 _UNCONNECTED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, UnicodeError)
 
 
@@ -101,10 +99,10 @@ def client_options(
 def blocking_client(options: ClientOptions, transport: httpx.BaseTransport | None) -> httpx.Client:
     """Return a client whose sockets keep to a call's deadline.
 
-    A transport that was handed in takes its own time. So does httpx's own, which stands in where the environment may
-    name a proxy: it alone reads those variables.
+    A transport that was handed in takes its own time. So does httpx's own, which stands in where the environment is
+    trusted and names a proxy: it alone can speak with one.
     """
-    if transport is None and not options["trust_env"]:
+    if transport is None and not (options["trust_env"] and getproxies()):
         transport = BoundedTransport(options["verify"])
     return httpx.Client(transport=transport, **options)
 
@@ -117,18 +115,11 @@ def send(client: httpx.Client, call: Call, clock: Clock, *, auth: httpx.Auth | N
             bounded(lambda: call.deadline - clock.steady()),
             client.stream("GET", call.url, **_options(call, client.timeout, clock, auth)) as response,
         ):
-            if unread := _unread(response):
-                return unread
-            body = bytearray()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if stopped := _stop(call, len(body), clock):
-                    return stopped
-            return _reply(response, bytes(body))
+            return _unread(response) or _whole(response, call, clock)
     except _FAILURES as exc:
         return _failure(exc, call, handled)
-    except _ENDS as exc:
-        raise _without_frames(exc, handled)  # noqa: B904 - the same one
+    except BaseException as exc:  # noqa: BLE001 -- raised again
+        raise _without_frames(exc, handled)  # noqa: B904 -- the same one
 
 
 async def send_async(
@@ -141,18 +132,11 @@ async def send_async(
     with anyio.move_on_after(max(0.0, call.deadline - clock.steady())):
         try:
             async with client.stream("GET", call.url, **_options(call, client.timeout, clock, auth)) as response:
-                if unread := _unread(response):
-                    return unread
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    body += chunk
-                    if stopped := _stop(call, len(body), clock):
-                        return stopped
-                return _reply(response, bytes(body))
+                return _unread(response) or await _whole_async(response, call, clock)
         except _FAILURES as exc:
             return _failure(exc, call, handled)
-        except _ENDS as exc:
-            raise _without_frames(exc, handled)  # noqa: B904 - the same one
+        except BaseException as exc:  # noqa: BLE001 -- raised again
+            raise _without_frames(exc, handled)  # noqa: B904 -- the same one
     return Failure(kind="timeout")
 
 
@@ -183,6 +167,24 @@ def _unread(response: httpx.Response) -> Reply | Failure | None:
         # httpx would unpack a whole chunk before we could count it: 64 KiB can become gigabytes.
         return Failure(kind="cut", cause=httpx.DecodingError("the body is encoded, which was not asked for"))
     return None
+
+
+def _whole(response: httpx.Response, call: Call, clock: Clock) -> Reply | Failure:
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if stopped := _stop(call, len(body), clock):
+            return stopped
+    return _reply(response, bytes(body))
+
+
+async def _whole_async(response: httpx.Response, call: Call, clock: Clock) -> Reply | Failure:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if stopped := _stop(call, len(body), clock):
+            return stopped
+    return _reply(response, bytes(body))
 
 
 def _stop(call: Call, size: int, clock: Clock) -> Failure | None:
@@ -217,7 +219,10 @@ def _failure(exc: Exception, call: Call, handled: BaseException | None) -> Failu
 
 
 def _without_frames(exc: BaseException, handled: BaseException | None) -> BaseException:
-    """Take away the frames of httpx and below, whose locals hold the proof in the clear."""
+    """Take away the frames below `send`, whose locals hold the proof and the body in the clear.
+
+    Of whatever ended the call: an interrupt, a cancellation, a time limit, a mistake in a transport that was lent.
+    """
     for error in [exc, *_causes(exc, handled)]:
         error.__traceback__ = None
     return exc

@@ -35,7 +35,13 @@ _MEANT = {
 }
 # Of other packages, which also read variables that begin like ours.
 _OTHERS = ("AUTHSEC_CONSOLE_", "AUTHSEC_SERVER_")
-_LIMITS = re.compile("ALLOW|BLOCK|DENIED|DENY|ENDPOINT|FORBID|LIMIT|PERMI|POLICY|READ_?ONLY|RESTRICT|SCOPE|WHITELIST")
+# What Kubernetes sets for each Service of the namespace, of which one may be called authsec-policy.
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$")
+_LIMITS = re.compile(
+    "_(ALLOW(ED|LIST)?|BLOCK(ED|LIST)?|DEN(Y|IED|YLIST)|ENDPOINTS?|FORBID(DEN)?|LIMITS?|PERMI(T|TTED|SSIONS?)|"
+    "POLICY|READ_?ONLY|RESTRICT(ED|IONS?)?|SCOPES?|WHITELIST)(_|$)"
+)
+_SECRETLY = re.compile("key|secret|password|credential|token$")
 LAYERS = "authsec layers"  # the key under which `Layers` hands on what each layer said; never a field's name
 
 _log = logging.getLogger("authsec")
@@ -84,9 +90,9 @@ def _by_field(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wrapped(values: dict[str, Any]) -> dict[str, Any]:
-    """Wrap, in place, the key and all that is called one, so that no frame holds it in the clear."""
+    """Wrap, in place, the key and all that is called like one, so that no frame holds it in the clear."""
     for name, value in values.items():
-        if "key" in str(name).lower() and isinstance(value, str | bytes | bytearray):
+        if _SECRETLY.search(str(name).lower()) and isinstance(value, str | bytes | bytearray):
             values[name] = SecretStr(value if isinstance(value, str) else value.decode("utf-8", "replace"))
     return values
 
@@ -123,6 +129,8 @@ def _check_names(names: Iterable[str], fields: Iterable[str]) -> None:
     known = {name for field in fields for name in _variables(field)}
     for name in names:
         if not name.startswith(PREFIX) or name in known or name.startswith(_OTHERS):
+            continue
+        if _SERVICE_LINK.search(name):
             continue
         meant = _MEANT.get(name) or next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.86)), None)
         if meant is not None:

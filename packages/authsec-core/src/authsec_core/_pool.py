@@ -74,7 +74,14 @@ class Pool:
 @dataclass(frozen=True, slots=True)
 class _OnLoop:
     client: httpx.AsyncClient
+    to_close: list[httpx.AsyncClient]
     closer: AsyncGenerator[None, None]
+
+    def forget(self) -> None:
+        """End the closer without closing anything: the loop, where that would have to be done, does not run."""
+        self.to_close.clear()
+        with suppress(StopIteration):
+            self.closer.aclose().send(None)
 
 
 class AsyncPool:
@@ -108,19 +115,20 @@ class AsyncPool:
             self._forget_loops()
             options = self._options()
             client = _built(lambda: httpx.AsyncClient(transport=self._transport, **options), options)
-            held = self._loops[loop] = _OnLoop(client, _close_with_loop(client))
+            to_close = [client]
+            held = self._loops[loop] = _OnLoop(client, to_close, _close_with_loop(to_close))
         # The first step registers the generator with the loop, whose shutdown_asyncgens() (asyncio.run calls it) then
         # closes the connections while they still can be closed.
         await held.closer.__anext__()
         return client
 
     def _forget_loops(self) -> None:
-        """Keep no loop from being collected that ended, or that looks dropped: many stopped after it did."""
+        """Keep no loop from being collected that ended, or that looks dropped: stopped, idle, and of the first used."""
         for loop in [loop for loop in self._loops if loop.is_closed()]:
             del self._loops[loop]
-        stopped = [loop for loop in self._loops if not loop.is_running()]
+        stopped = [loop for loop in self._loops if not loop.is_running() and not asyncio.all_tasks(loop)]
         for loop in stopped[:-_STOPPED_LOOPS]:
-            del self._loops[loop]
+            self._loops.pop(loop).forget()
 
     async def release(self) -> None:
         """Close the connections of the running loop, and of no other."""
@@ -148,11 +156,12 @@ class AsyncPool:
         self._loops = {}
 
 
-async def _close_with_loop(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+async def _close_with_loop(clients: list[httpx.AsyncClient]) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        await client.aclose()
+        for client in clients:
+            await client.aclose()
 
 
 def _built(build: Callable[[], T], options: ClientOptions) -> T:

@@ -223,7 +223,8 @@ class StatusLists:
             if listed.ttl is None:
                 return good_for
         renewed_every = 0 if listed.expires_at is None or listed.ttl is None else listed.ttl
-        good_for = min(good_for, listed.issued_at + renewed_every + self._max_age + self._leeway - now)
+        signed_at = listed.issued_at + 1  # at the latest: `iat` has whole seconds
+        good_for = min(good_for, signed_at + renewed_every + self._max_age + self._leeway - now)
         if good_for <= 0:
             raise VerificationUnavailableError(
                 f"{_WHAT} was signed too long ago to be the latest: an old copy was played back, or its issuer must "

@@ -102,7 +102,13 @@ def _addresses(host: str, port: int) -> list[str]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as exc:
         raise httpcore.ConnectError(str(exc)) from exc
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    return list(dict.fromkeys(map(_text, (address for *_, address in found))))
+
+
+def _text(address: tuple[Any, ...]) -> str:
+    """Return the address as text: of an IPv6 address with its zone, without which a link-local one leads nowhere."""
+    zone = address[3] if len(address) == 4 else 0
+    return f"{address[0]}%{zone}" if zone and "%" not in address[0] else str(address[0])
 
 
 def _at_most(timeout: float | None, too_late: type[Exception]) -> float | None:

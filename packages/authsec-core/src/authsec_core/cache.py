@@ -172,7 +172,8 @@ class TokenCache:
         with self._lock:
             slot = self._slot(lead.key)
             now = self._clock.steady()
-            if self._is_news(lead):
+            news = self._is_news(lead)
+            if news:
                 # A copy: the leader's own error will hold its frames for as long as we keep it.
                 slot.error, slot.quiet_until, slot.failed = error.again(), now + self._pause(error), lead.number
                 if slot.lease is not None and isinstance(error, (DelegationRefusedError, ScopeNotGrantedError)):
@@ -180,7 +181,8 @@ class TokenCache:
             held = None if lead.force else slot.lease
             self._release(lead)
         usable = held if held is not None and held.at(now) is not Freshness.EXPIRED else None
-        lead.flight.land(error.again())  # who waits has no token that may be used, or insists on a new one
+        # Who waits has no token that may be used, or insists on a new one. After a later request they look again.
+        lead.flight.land(error.again() if news else ABANDONED)
         return usable
 
     def abandon(self, lead: Lead) -> None:

@@ -51,7 +51,8 @@ class AuthSecConfig(BaseSettings):
         workload_token_file: `AUTHSEC_WORKLOAD_TOKEN_FILE`: a file with a workload JWT as proof, read for each exchange.
         audience: `AUTHSEC_AUDIENCE`: asked for, and then required of each token's `aud`.
         issuer: `AUTHSEC_ISSUER`: required of each token's `iss` when set.
-        timeout: `AUTHSEC_TIMEOUT`: seconds for one exchange in all, retries included, and for one fetch.
+        timeout: `AUTHSEC_TIMEOUT`: seconds for one exchange in all, retries included, and for one fetch; a blocking
+            fetch that has to get another token, or waits for one, may take both.
         connect_timeout: `AUTHSEC_CONNECT_TIMEOUT`: seconds for one connection.
         retries: `AUTHSEC_RETRIES`: how often a failed exchange is repeated, 0 to 3.
         refresh_margin: `AUTHSEC_REFRESH_MARGIN`: seconds before its end that a token is renewed, at most a quarter of
@@ -319,7 +320,7 @@ def _json_object(text: str) -> Mapping[str, Any]:
 
 
 def _scopes_of(endpoint: str, scopes: Any) -> tuple[str, ...]:
-    if isinstance(scopes, Mapping):  # whose names would pass for scopes
+    if scopes is None or isinstance(scopes, Mapping):  # whose names would pass for scopes
         raise ValueError(f"of {endpoint!r}: the scopes must be text, or a list of text")
     try:
         return tuple(sorted(parse_scopes(scopes) or ()))

@@ -51,7 +51,7 @@ class TokenVerifier:
           revocation. When the list cannot be fetched for that long, every token that it covers is refused with
           VerificationUnavailableError. A list that was signed too long ago counts as one that cannot be fetched,
           because it may be an old copy: without `exp`, longer than `revocation_max_age` ago; with `exp` and `ttl`,
-          longer than the sum of `ttl` and `revocation_max_age`. So an issuer signs each list anew at least that often.
+          longer than the sum of `ttl` and `revocation_max_age`. So an issuer signs each list anew more often.
         - A **withdrawn key** is refused at most `jwks_refresh` seconds after it is withdrawn, while the issuer answers.
           A fetch that fails starts these seconds anew, but only until the keys are `jwks_max_age` old.
         - A **new key** is known at most `jwks_refresh` seconds after it is published; an issuer should wait that long
