@@ -42,6 +42,7 @@ HEAVY: dict[str, frozenset[str]] = {
     "pydantic_settings": frozenset({"_layers", "config"}),
     "pydantic": frozenset({"_layers", "config", "client"}),
     "jwt": frozenset(),
+    "opentelemetry": frozenset(),
     "cryptography": frozenset({"_jwks", "_jws", "_signing"}),
 }
 
@@ -61,6 +62,7 @@ LAYERS: dict[str, frozenset[str]] = {
             "_recent",
             "_refreshing",
             "_status_list",
+            "_telemetry",
             "_transport",
             "cache",
         }

@@ -17,6 +17,7 @@ import httpx
 from authsec_core._clock import Clock
 from authsec_core._http import Call, Failure, Reply, send, send_async
 from authsec_core._proof import Proof
+from authsec_core._telemetry import UNOBSERVED, Observation
 from authsec_core.errors import (
     AuthorityUnreachableError,
     BadReplyError,
@@ -82,14 +83,19 @@ Steps: TypeAlias = Generator["Call | Pause", "Reply | Failure | None", Delegatio
 
 
 def exchange(
-    request: DelegationRequest, proof: Proof, rules: ExchangeRules, http: httpx.Client, clock: Clock
+    request: DelegationRequest,
+    proof: Proof,
+    rules: ExchangeRules,
+    http: httpx.Client,
+    clock: Clock,
+    seen: Observation = UNOBSERVED,
 ) -> DelegationToken:
     """Get one token, blocking.
 
     Raises:
         TokenUnavailableError: One of its subclasses, by what to do next.
     """
-    steps = _steps(request, proof, rules, clock)
+    steps = _steps(request, proof, rules, clock, seen)
     outcome: Reply | Failure | None = None
     try:
         while True:
@@ -105,10 +111,15 @@ def exchange(
 
 
 async def exchange_async(
-    request: DelegationRequest, proof: Proof, rules: ExchangeRules, http: httpx.AsyncClient, clock: Clock
+    request: DelegationRequest,
+    proof: Proof,
+    rules: ExchangeRules,
+    http: httpx.AsyncClient,
+    clock: Clock,
+    seen: Observation = UNOBSERVED,
 ) -> DelegationToken:
     """Get one token without blocking the loop. Raises what `exchange` raises."""
-    steps = _steps(request, proof, rules, clock)
+    steps = _steps(request, proof, rules, clock, seen)
     outcome: Reply | Failure | None = None
     try:
         while True:
@@ -123,18 +134,22 @@ async def exchange_async(
         return token
 
 
-def _steps(request: DelegationRequest, proof: Proof, rules: ExchangeRules, clock: Clock) -> Steps:
+def _steps(request: DelegationRequest, proof: Proof, rules: ExchangeRules, clock: Clock, seen: Observation) -> Steps:
     deadline = clock.steady() + rules.timeout
+    seen.asked(request.scopes)
     attempt = 0
     while True:
         sent_at, issued_at = clock.steady(), clock.wall()
         headers = proof.headers()
+        seen.calls(request.url)
         outcome = yield Call(
             url=request.url, params=request.params, headers=headers, deadline=deadline, limit=REPLY_LIMIT
         )
         del headers  # no frame of ours holds the proof when an error is raised
+        seen.answered(outcome)
         if isinstance(outcome, Reply) and outcome.status == 200:
             token = _accept(outcome, request, rules, sent_at=sent_at, issued_at=issued_at)
+            seen.got(token)
             _log.debug("granted %s for %s: scopes %s", token, request.client_id, sorted(token.scopes))
             return token
         error, cause = _error(outcome, clock)

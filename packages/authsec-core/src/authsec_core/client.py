@@ -17,6 +17,7 @@ from authsec_core._freshness import Lease
 from authsec_core._http import send, send_async
 from authsec_core._parts import AsyncUsed, Parts, Used
 from authsec_core._pool import AsyncPool, Pool
+from authsec_core._telemetry import counts_lookups, observe
 from authsec_core.auth import DelegationAuth
 from authsec_core.cache import TokenCache
 from authsec_core.config import AuthSecConfig
@@ -171,14 +172,20 @@ class AuthSecClient:
         """
         self._pool.check_open()
         parts, source = self._parts, self._source(cache)
-        grant = parts.policy.grant(endpoint, scope)
-        request = TokenRequest.of(None, ttl).narrowed(grant.scopes)
-        token = source.token(request)
-        if parts.offline:
-            return parts.sample(grant, token)
-        used = Used(source, token)
-        answer = send(self._pool.client(), parts.call(grant), parts.clock, auth=parts.auth(used, request))
-        return parts.answer(answer, used.last)
+        with observe("fetch", parts.mode, parts.clock) as seen:
+            grant = parts.policy.grant(endpoint, scope)
+            seen.asked(grant.scopes)
+            request = TokenRequest.of(None, ttl).narrowed(grant.scopes)
+            token = source.token(request)
+            seen.got(token)
+            if parts.offline:
+                return parts.sample(grant, token)
+            used = Used(source, token)
+            seen.calls(grant.url)
+            answer = send(self._pool.client(), parts.call(grant), parts.clock, auth=parts.auth(used, request))
+            seen.answered(answer)
+            seen.got(used.last)
+            return parts.answer(answer, used.last)
 
     def close(self) -> None:
         """Close the connections and forget the tokens, but for those of a shared cache. May be called twice."""
@@ -294,15 +301,21 @@ class AsyncAuthSecClient:
         """GET `endpoint` from the protected API with a token for `scope`. See `AuthSecClient.fetch`."""
         self._pool.check_open()
         parts, source = self._parts, self._source(cache)
-        grant = parts.policy.grant(endpoint, scope)
-        request = TokenRequest.of(None, ttl).narrowed(grant.scopes)
-        token = await source.atoken(request)
-        if parts.offline:
-            return parts.sample(grant, token)
-        used = AsyncUsed(source, token)
-        http = await self._pool.client()
-        answer = await send_async(http, parts.call(grant), parts.clock, auth=parts.auth(used, request))
-        return parts.answer(answer, used.last)
+        with observe("fetch", parts.mode, parts.clock) as seen:
+            grant = parts.policy.grant(endpoint, scope)
+            seen.asked(grant.scopes)
+            request = TokenRequest.of(None, ttl).narrowed(grant.scopes)
+            token = await source.atoken(request)
+            seen.got(token)
+            if parts.offline:
+                return parts.sample(grant, token)
+            used = AsyncUsed(source, token)
+            seen.calls(grant.url)
+            http = await self._pool.client()
+            answer = await send_async(http, parts.call(grant), parts.clock, auth=parts.auth(used, request))
+            seen.answered(answer)
+            seen.got(used.last)
+            return parts.answer(answer, used.last)
 
     async def release(self) -> None:
         """Close the connections of the running loop; the client and its tokens stay usable, here too.
@@ -340,6 +353,8 @@ class AsyncAuthSecClient:
 
 
 def _keep_at_hand(at_hand: dict[str | None, Lease], scope: str | None, lease: Lease) -> None:
+    if at_hand.get(scope) is lease or counts_lookups():  # a token at hand is one that is not looked up
+        return
     if len(at_hand) >= _AT_HAND:
         at_hand.clear()
     at_hand[scope] = lease

@@ -17,9 +17,10 @@ import httpx
 from authsec_core._clock import Clock
 from authsec_core._exchange import ExchangeRules, exchange, exchange_async
 from authsec_core._flight import LOST, Flight, Landing
-from authsec_core._freshness import Lease
+from authsec_core._freshness import Freshness, Lease
 from authsec_core._proof import Proof
-from authsec_core.cache import CacheKey, Lead, TokenCache
+from authsec_core._telemetry import count_lookup, counts_lookups, observe
+from authsec_core.cache import CacheKey, Join, Lead, TokenCache
 from authsec_core.errors import AuthorityUnreachableError, AuthSecError
 from authsec_core.scopes import parse_scopes
 from authsec_core.token import DelegationToken
@@ -144,8 +145,9 @@ class LiveSource:
 
     def token(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
         """Do one exchange over the network, with its retries."""
-        identity = self._identity
-        return exchange(identity.wire_request(request), identity.proof, self._rules, self._http.client(), self._clock)
+        identity, rules, clock = self._identity, self._rules, self._clock
+        with observe("exchange", "live", clock) as seen:
+            return exchange(identity.wire_request(request), identity.proof, rules, self._http.client(), clock, seen)
 
     def forget(self, token: DelegationToken) -> None:
         """Hold nothing, so there is nothing to forget."""
@@ -159,10 +161,10 @@ class AsyncLiveSource:
 
     async def atoken(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
         """Do one exchange over the network, with its retries."""
-        identity = self._identity
-        return await exchange_async(
-            identity.wire_request(request), identity.proof, self._rules, await self._http.client(), self._clock
-        )
+        identity, rules, clock = self._identity, self._rules, self._clock
+        with observe("exchange", "live", clock) as seen:
+            http = await self._http.client()
+            return await exchange_async(identity.wire_request(request), identity.proof, rules, http, clock, seen)
 
     def forget(self, token: DelegationToken) -> None:
         """Hold nothing, so there is nothing to forget."""
@@ -262,7 +264,7 @@ def _steps(cache: TokenCache, key: CacheKey, force: bool, patience: float) -> _S
     after = cache.mark() if force else None  # what was sent before this call may be what the caller wants replaced
     until = cache.now() + 2 * patience
     while True:
-        turn = cache.enter(key, after=after)
+        turn = _look_up(cache, key, after)
         if isinstance(turn, Lease):
             return turn
         if isinstance(turn, Lead):
@@ -279,8 +281,25 @@ def _steps(cache: TokenCache, key: CacheKey, force: bool, patience: float) -> _S
             raise landing.again() from landing
 
 
+def _look_up(cache: TokenCache, key: CacheKey, after: int | None) -> Lease | Lead | Join:
+    """Enter the cache, and count what is found. A lead is counted by `_lead`, where an interrupt strands nobody."""
+    if not counts_lookups():
+        return cache.enter(key, after=after)
+    try:
+        turn = cache.enter(key, after=after)
+    except AuthSecError:
+        count_lookup("failed")
+        raise
+    if isinstance(turn, Lease):
+        count_lookup("hit" if turn.at(cache.now()) is Freshness.FRESH else "stale")
+    elif isinstance(turn, Join):
+        count_lookup("joined")
+    return turn
+
+
 def _lead(cache: TokenCache, lead: Lead) -> _Steps:
     try:
+        count_lookup("miss")
         token = yield ASK
     except AuthSecError as error:
         held = cache.fail(lead, error)
