@@ -11,6 +11,7 @@ Sessions work on the built packages, never on the sources.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import getpass
 import hashlib
 import importlib.util
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import venv
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -69,6 +70,7 @@ except ImportError:
 os.environ.pop(_STARTED_AGAIN, None)
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+_UNTIL_312 = ("3.12", "3.11", "3.10")
 PACKAGES = ("authsec-core", "authsec-autogen", "authsec-crewai")
 
 nox.needs_version = ">=2025.11.12"
@@ -154,10 +156,10 @@ def _private(session: nox.Session) -> dict[str, str | None]:
     }
 
 
-def _autogen(session: nox.Session) -> str:
-    """Return the AutoGen adapter with the lineage that this session's Python can have."""
-    classic = str(session.python or _GIVEN) in ("3.10", "3.11", "3.12")
-    return "authsec-autogen[classic]" if classic else "authsec-autogen[ag2-legacy]"
+def _autogen(session: nox.Session, *extras: str) -> str:
+    """Return the AutoGen adapter with the `autogen` that this session's Python can have, and with other lineages."""
+    classic = str(session.python or _GIVEN) in _UNTIL_312
+    return f"authsec-autogen[{','.join(['classic' if classic else 'ag2-legacy', *extras])}]"
 
 
 @nox.session(python=_one_of("3.12", "3.11", "3.13", "3.10"))
@@ -182,39 +184,92 @@ for _version in PYTHONS:
     nox.session(name=f"tests-{_version}", python=_version)(_tests)
 
 
-FRAMEWORKS = {
-    # session: the framework, the adapter, the Pythons that the framework supports
-    "pyautogen-0.2.35": ("pyautogen==0.2.35", "authsec-autogen", ("3.12", "3.11", "3.10")),
-    "ag2-0.14": ("ag2[openai]==0.14.*", "authsec-autogen", ("3.12", "3.13", "3.11", "3.10")),
-    "crewai-1.15": ("crewai==1.15.*", "authsec-crewai", ("3.12", "3.13", "3.11", "3.10")),
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One version of a framework.
+
+    Attributes:
+        tests: The adapter, and the folder of its tests that need this framework.
+        requirements: What to install beside the wheels.
+        pythons: Those that the framework supports; where one will do, the first that is found.
+        selected: Whether it runs without `--full`: the oldest and the newest of each lineage do.
+    """
+
+    tests: str
+    requirements: str
+    pythons: tuple[str, ...] = ("3.12", "3.13", "3.11", "3.10")
+    selected: bool = True
+
+
+CELLS = {
+    "pyautogen-0.2.30": Cell("autogen/classic", "pyautogen==0.2.30", _UNTIL_312),
+    "pyautogen-0.2.35": Cell("autogen/classic", "pyautogen==0.2.35", _UNTIL_312),
+    "autogen-agentchat-0.2.40": Cell("autogen/classic", "autogen-agentchat==0.2.40", _UNTIL_312),
+    "ag2-0.9": Cell("autogen/classic", "ag2[openai]==0.9.*"),
+    "ag2-0.14": Cell("autogen/classic", "ag2[openai]==0.14.*"),
+    "agentchat-0.4": Cell("autogen/agentchat", "autogen-agentchat==0.4.9.3 autogen-ext[openai]==0.4.9.3"),
+    "agentchat-0.7": Cell("autogen/agentchat", "autogen-agentchat==0.7.5 autogen-ext[openai]==0.7.5"),
+    "ag2-1.0": Cell("autogen/ag2", "ag2[openai]==1.0.0"),
+    "ag2-1.2": Cell("autogen/ag2", "ag2[openai]==1.2.1"),
+    "agent-framework-1.0": Cell("autogen/agent_framework", "agent-framework-core==1.0.0 agent-framework-openai==1.0.0"),
+    "agent-framework-1.23": Cell("autogen/agent_framework", "agent-framework-core==1.23.0 agent-framework-openai"),
+    "crewai-0.102": Cell("crewai/crew", "crewai==0.102.0", _UNTIL_312),
+    "crewai-0.140": Cell("crewai/crew", "crewai==0.140.0", _UNTIL_312, selected=False),
+    "crewai-1.0": Cell("crewai/crew", "crewai==1.0.0", _UNTIL_312, selected=False),
+    "crewai-1.9": Cell("crewai/crew", "crewai==1.9.3", _UNTIL_312, selected=False),
+    "crewai-1.15": Cell("crewai/crew", "crewai==1.15.30"),
 }
 
 
+def _cells() -> Iterator[nox.sessions.Param]:
+    """Yield the selection, on one Python each, or with `-- --full` every cell on every Python that it supports."""
+    for name, cell in CELLS.items():
+        if "--full" in sys.argv:  # nox makes the list of sessions before it hands over what follows `--`
+            for version in sorted(cell.pythons):
+                yield nox.param(version, cell, id=f"{name}, {version}")
+        elif cell.selected:
+            yield nox.param(_one_of(*cell.pythons), cell, id=name)
+
+
 @nox.session
-@nox.parametrize(
-    "python,framework,adapter",
-    [nox.param(_one_of(*pythons), *what, id=name) for name, (*what, pythons) in FRAMEWORKS.items()],
-)
-def adapters(session: nox.Session, framework: str, adapter: str) -> None:
-    """Run an adapter's tests against one framework, alone in its environment."""
-    _install(session, "authsec-core", adapter, groups=["test"], also=[framework])
-    session.run("pytest", f"packages/{adapter}/tests", "--no-skipped-modules", *session.posargs, env=_private(session))
+@nox.parametrize("python,cell", list(_cells()))
+def adapters(session: nox.Session, cell: Cell) -> None:
+    """Run an adapter's tests against one version of a framework. `-- --full` runs every version on every Python."""
+    package, _, folder = cell.tests.partition("/")
+    tests = ROOT / "packages" / f"authsec-{package}" / "tests"
+    _install(session, "authsec-core", f"authsec-{package}", groups=["test"], also=cell.requirements.split())
+    arguments = [argument for argument in session.posargs if argument != "--full"]
+    files = map(str, [*sorted(tests.glob("test_*.py")), tests / folder])
+    session.run("pytest", *files, "--no-skipped-modules", *arguments, env=_private(session))
 
 
 @nox.session(python=_one_of("3.12", "3.11", "3.13", "3.10"))
-def examples(session: nox.Session) -> None:
-    """Run the tests of the examples, with AutoGen and CrewAI."""
-    _install(session, "authsec-core", _autogen(session), "authsec-crewai", groups=["test"])
-    session.run("pytest", "tests/examples", *session.posargs, env=_private(session))
+@nox.parametrize("ag2", [nox.param(False, id="most"), nox.param(True, id="ag2")])
+def examples(session: nox.Session, ag2: bool) -> None:
+    """Run the tests of the examples and of the documentation; ag2 alone, which needs another openai than CrewAI."""
+    if ag2:
+        _install(session, "authsec-core", "authsec-autogen[ag2]", groups=["test"], also=["ag2[openai]>=1,<2"])
+    else:
+        adapter = _autogen(session, "agentchat", "agent-framework")
+        models = ["autogen-ext[openai]>=0.4.9,<0.8", "agent-framework-openai"]
+        _install(session, "authsec-core[cli,otel]", adapter, "authsec-crewai", groups=["test"], also=models)
+    chosen = ["-k", "ag2_agent" if ag2 else "not ag2_agent"]
+    session.run("pytest", "tests/examples", *chosen, *session.posargs, env=_private(session))
 
 
 @nox.session(python=_one_of("3.12", "3.11", "3.10"))
 def types(session: nox.Session) -> None:
     """Check all code with mypy, and with pyright that the public names of the wheels are fully typed."""
-    _install(session, "authsec-core", "authsec-autogen[classic]", "authsec-crewai", groups=["test", "types"])
+    adapter, models = (
+        _autogen(session, "agentchat", "agent-framework"),
+        ["autogen-ext[openai]", "agent-framework-openai"],
+    )
+    _install(session, "authsec-core", adapter, "authsec-crewai", groups=["test", "types"], also=[*models, "ag2>=1,<2"])
     session.run("mypy")
     for folder in sorted({*ROOT.glob("packages/*/tests"), ROOT / "tests"}):
-        session.run("mypy", str(folder), env={"MYPYPATH": str(folder)})
+        session.run("mypy", str(folder), env={"MYPYPATH": os.pathsep.join([str(folder), str(folder / "shared")])})
+    session.run("mypy", "typing_tests")
+    session.run("pyright", "-p", "typing_tests")
     for package in PACKAGES:
         session.run("pyright", "--ignoreexternal", "--verifytypes", package.replace("-", "_"))
 
@@ -265,7 +320,7 @@ def build(session: nox.Session) -> None:
 @nox.session
 def lowest(session: nox.Session) -> None:
     """Run the tests of the core with the oldest dependencies that its metadata allows."""
-    session.install("--resolution=lowest-direct", "-r", "packages/authsec-core/pyproject.toml")
+    session.install("--resolution=lowest-direct", "-r", "packages/authsec-core/pyproject.toml", "--all-extras")
     _install(session, "authsec-core", groups=["test"])
     session.run("uv", "pip", "list")
     session.run("pytest", "packages/authsec-core/tests", *session.posargs, env=_private(session))

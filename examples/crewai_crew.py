@@ -6,7 +6,7 @@ With nothing set it runs in MOCK mode. Set AUTHSEC_BASE_URL, AUTHSEC_AGENT_CLIEN
 from crewai import LLM, Agent, Crew, Task
 
 from authsec_crewai.tools import AuthSecSecureFetchTool
-from model import call, crewai_llm, summary
+from model import call, openai_llm, summary
 
 secure_tool = AuthSecSecureFetchTool()
 
@@ -15,7 +15,7 @@ offline = (
     summary("The vault is {data[vault_status]} and {data[active_agents]} agents are active."),
 )
 
-with crewai_llm(*offline) as llm:
+with openai_llm(*offline) as llm:
     analyst = Agent(
         role="Security Analyst",
         goal="Retrieve and summarize restricted internal data",

@@ -13,7 +13,7 @@ from typing import Any
 
 from authsec_core.testing import ScriptedModel, call
 
-__all__ = ["autogen_llm", "call", "crewai_llm", "summary"]
+__all__ = ["autogen_llm", "call", "openai_llm", "summary"]
 
 Turn = Any  # text, a call, a list of calls, or a function of the request: see ScriptedModel
 
@@ -30,13 +30,14 @@ def autogen_llm(*script: Turn) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def crewai_llm(*script: Turn) -> Iterator[dict[str, Any]]:
-    """Provide the arguments of CrewAI's `LLM`; `script` as above."""
+def openai_llm(*script: Turn) -> Iterator[dict[str, Any]]:
+    """Provide model, key and address by the names that the other frameworks have for them; `script` as above."""
     if key := os.environ.get("OPENAI_API_KEY"):
         yield {"model": _openai_model(), "api_key": key}
     else:
-        with ScriptedModel(*script) as model:
-            yield dict(model.crewai_llm)
+        # The dated name, because AgentChat warns where a reply names another model than it takes `gpt-4o` for.
+        with ScriptedModel(*script, model="gpt-4o-2024-08-06") as model:
+            yield {"model": model.model, "base_url": model.base_url, "api_key": model.api_key}
 
 
 def summary(template: str) -> Callable[[Mapping[str, Any]], str]:

@@ -70,6 +70,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "shells": frozenset({"_parts", "_pool", "auth", "fetch", "mock", "source", "verify"}),
     "clients": frozenset({"client"}),
     "for adapters": frozenset({"tool"}),
+    "command line": frozenset({"__main__", "cli"}),
 }
 
 

@@ -17,6 +17,9 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 # What each prints when it has worked. MOCK data is invented, so that its numbers occur nowhere else.
 PROGRAMS = {
+    "ag2_agent.py": ["42 agents are active"],
+    "agent_framework_agent.py": ["42 agents are active"],
+    "agentchat_assistant.py": ["The vault is sealed and 42 agents are active"],
     "autogen_two_agents.py": ["42 agents are active", "sealed"],
     "autogen_function_map.py": ["gold plan"],
     "autogen_groupchat.py": ["tool_refused", "rec-1002"],
@@ -26,6 +29,9 @@ PROGRAMS = {
 }
 # LIVE, against an API of which this is all the data; the group chat is MOCK only.
 LIVE = {
+    "ag2_agent.py": ("read:metrics", {"vault_status": "ajar", "active_agents": 17}, "vault is ajar and 17"),
+    "agent_framework_agent.py": ("read:metrics", {"vault_status": "ajar", "active_agents": 17}, "vault is ajar and 17"),
+    "agentchat_assistant.py": ("read:metrics", {"vault_status": "ajar", "active_agents": 17}, "vault is ajar and 17"),
     "autogen_two_agents.py": ("read:metrics", {"vault_status": "ajar", "active_agents": 17}, "vault is ajar and 17"),
     "autogen_function_map.py": ("read:customers", {"id": "42", "plan": "tin"}, "Customer 42 is on the tin plan"),
     "crewai_crew.py": ("read:metrics", {"vault_status": "ajar", "active_agents": 17}, "vault is ajar and 17"),

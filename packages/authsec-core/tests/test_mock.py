@@ -367,11 +367,8 @@ def get(driver: Driver, transport: httpx.MockTransport, url: str, auth: httpx.Au
     return awaited()
 
 
-def test_the_source_mints_each_time() -> None:
-    """It holds nothing, so that forgetting is nothing."""
+def test_the_source_mints_for_its_client_and_audience() -> None:
+    """And for as long as was asked."""
     source = MockSource(MockAuthority(), client_id="c", audience="a")
-    request = TokenRequest(scopes=frozenset({"s"}), ttl=5.0)
-    one, two = source.token(request), source.token(request, force=True)
-    source.forget(one)
-    assert one.jti != two.jti
-    assert (two.scopes, two.lifetime, two.client_id, two.audience) == (frozenset({"s"}), 5.0, "c", ("a",))
+    token = source.token(TokenRequest(scopes=frozenset({"s"}), ttl=5.0))
+    assert (token.scopes, token.lifetime, token.client_id, token.audience) == (frozenset({"s"}), 5.0, "c", ("a",))

@@ -12,15 +12,14 @@ from core_support import CLIENT_ID, Driver, ScriptedSource, made_token
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from authsec_core import DelegationToken, TokenCache, TokenSource
+from authsec_core import DelegationToken, TokenCache
 from authsec_core._proof import NoProof
 from authsec_core.errors import (
     AuthorityUnreachableError,
     AuthSecError,
     DelegationRefusedError,
-    TokenUnavailableError,
 )
-from authsec_core.source import AsyncTokenSource, CachingSource, Identity, TokenRequest
+from authsec_core.source import CachingSource, Identity, TokenRequest
 from authsec_core.testing import FakeClock
 
 IDENTITY = Identity(base_url="https://authority.test", client_id=CLIENT_ID, proof=NoProof())
@@ -167,40 +166,6 @@ def test_the_life_asked_for_is_kept(driver: Driver, clock: FakeClock) -> None:
     assert source.token(wish).jti == "jti-2"
 
 
-def test_a_forced_request_asks_in_any_case(driver: Driver, clock: FakeClock) -> None:
-    """And what it got is what the others get from then on."""
-    authority = _Authority(clock, 100)
-    source = driver.caching(authority.source, IDENTITY, TokenCache(clock=clock))
-    assert [source.token(READ, force=force).jti for force in (False, True, False)] == ["jti-1", "jti-2", "jti-2"]
-
-
-def test_a_forgotten_token_is_not_handed_out_again(driver: Driver, clock: FakeClock) -> None:
-    """An API has refused it: the next caller gets a new one."""
-    authority = _Authority(clock, 100)
-    source = driver.caching(authority.source, IDENTITY, TokenCache(clock=clock))
-    token = source.token(READ)
-    source.forget(token)
-    assert source.token(READ).jti == "jti-2"
-    source.forget(token)
-    assert source.token(READ).jti == "jti-2"
-
-
-@pytest.mark.req("RS1")
-def test_each_failure_is_an_error_of_its_own(driver: Driver, clock: FakeClock) -> None:
-    """Callers within the cool-down share no exception object, and each says what the first one said."""
-    authority = _Authority(clock, 100)
-    source = driver.caching(authority.source, IDENTITY, TokenCache(clock=clock))
-    authority.error = AuthorityUnreachableError("down", retry_after=7)
-    errors: list[TokenUnavailableError] = []
-    for _ in range(3):
-        with pytest.raises(AuthorityUnreachableError) as caught:
-            source.token(READ)
-        errors.append(caught.value)
-    assert len({id(error) for error in errors}) == 3
-    assert {(error.message, vars(error)["retry_after"]) for error in errors} == {("down", 7)}
-    assert len(authority.asked_at) == 1
-
-
 @pytest.mark.req("RS5")
 @pytest.mark.parametrize("error", [GeneratorExit, MemoryError, ValueError])
 def test_whatever_breaks_a_leader_the_next_one_leads(
@@ -230,11 +195,3 @@ def test_a_scope_is_text_that_the_rfc_allows(scope: str) -> None:
     """Present but blank is a mistake too: None asks for the whole delegation."""
     with pytest.raises(ValueError, match="scope"):
         TokenRequest.of(scope)
-
-
-def test_the_protocols_recognise_their_sources() -> None:
-    """Both are runtime-checkable, so that an httpx auth can tell which kind it was given."""
-    source = ScriptedSource(lambda: made_token(FakeClock()))
-    assert isinstance(source, TokenSource)
-    assert isinstance(source, AsyncTokenSource)
-    assert not isinstance(object(), TokenSource)

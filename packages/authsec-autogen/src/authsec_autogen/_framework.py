@@ -6,7 +6,7 @@ from typing import Any
 
 from authsec_core import ConfigurationError, __version__
 
-__all__ = ["load_autogen"]
+__all__ = ["check_agentchat", "load_autogen"]
 
 _MEND = (
     "install classic AutoGen with the extra authsec-autogen[classic] (Python below 3.13) or "
@@ -34,3 +34,21 @@ def load_autogen() -> Any:
             f"the module 'autogen' ({where}) is not AutoGen: rename it if it is yours, else {_MEND}"
         )
     return autogen
+
+
+def check_agentchat() -> None:
+    """Import what AgentChat's tools are made of. The first import takes half a second.
+
+    Raises:
+        ConfigurationError: There is no `autogen_core`, it does not work, or it is something else.
+    """
+    try:
+        from autogen_core import CancellationToken, Component  # noqa: F401 - is it there?
+        from autogen_core.tools import BaseTool  # noqa: F401
+    except ImportError as exc:
+        raise ConfigurationError(
+            f"the module 'autogen_core' of AutoGen AgentChat cannot be used ({exc}); autogen-agentchat 0.4.9 and later "
+            "bring it, as does pyautogen 0.10; classic AutoGen (pyautogen 0.2, autogen-agentchat 0.2) and ag2 are "
+            "other packages, without it: install AgentChat with the extra authsec-autogen[agentchat], from our wheel's "
+            f"file: pip install 'dist/authsec_autogen-{__version__}-py3-none-any.whl[agentchat]'"
+        ) from exc

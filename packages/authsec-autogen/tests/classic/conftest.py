@@ -35,6 +35,12 @@ NEEDED = {"metrics": "read:metrics", "records": "read:records"}
 FRAMEWORK_WARNINGS = (
     # Microsoft's 0.2 asks whether Docker runs, and forgets the Unix socket on which nobody answered.
     r"ignore:unclosed <socket\.socket fd=\d+, family=(1|AddressFamily\.AF_UNIX),:ResourceWarning",
+    # Microsoft's 0.2 times its replies with it; Python 3.12 warns.
+    r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:autogen\.",
+    # AG2 0.9 would have it otherwise, and does itself what it warns of; 0.14 takes it without a word.
+    "ignore:`LLMConfig\\(config_list=.*is deprecated:DeprecationWarning",
+    "ignore:`LLMConfig.current / .default` properties are deprecated:DeprecationWarning:autogen",
+    "ignore:The `copy` method is deprecated:pydantic.warnings.PydanticDeprecatedSince20",
 )
 
 

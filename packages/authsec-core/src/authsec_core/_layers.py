@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 
 from authsec_core.errors import ConfigurationError
 
-__all__ = ["LAYERS", "PREFIX", "RENAMED", "Layers", "named", "variable", "wrapped"]
+__all__ = ["LAYERS", "PREFIX", "RENAMED", "Layers", "named", "unknown_names", "variable", "wrapped"]
 
 PREFIX = "AUTHSEC_"
 RENAMED = {"client_id": ("AUTHSEC_AGENT_CLIENT_ID",), "api_base_url": ("AUTHSEC_API_BASE_URL", "DOWNSTREAM_URL")}
@@ -121,17 +121,27 @@ def _variables(field: str) -> tuple[str, ...]:
     return RENAMED.get(field, (PREFIX + field.upper(),))
 
 
+def unknown_names(names: Iterable[str], fields: Iterable[str]) -> list[str]:
+    """Return those of these upper-case names that begin like ours, and are nobody's that we know of."""
+    known = {name for field in fields for name in _variables(field)}
+    return [
+        name
+        for name in names
+        if name.startswith(PREFIX)
+        and name not in known
+        and not name.startswith(_OTHERS)
+        and not _SERVICE_LINK.search(name)
+    ]
+
+
 def _check_names(names: Iterable[str], fields: Iterable[str]) -> None:
     """Refuse a variable that is nearly one of ours, or that must be meant as a limit; tell of others that are not read.
 
     `AUTHSEC_ALOWED_ENDPOINTS` and `AUTHSEC_ALLOWED_PATHS` would both leave every endpoint open.
     """
+    fields = tuple(fields)
     known = {name for field in fields for name in _variables(field)}
-    for name in names:
-        if not name.startswith(PREFIX) or name in known or name.startswith(_OTHERS):
-            continue
-        if _SERVICE_LINK.search(name):
-            continue
+    for name in unknown_names(names, fields):
         meant = _MEANT.get(name) or next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.86)), None)
         if meant is not None:
             raise ConfigurationError(f"{name} is not a setting: did you mean {meant}?")

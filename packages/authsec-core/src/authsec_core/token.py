@@ -5,8 +5,11 @@ It does not say whether a token is good (`verify`) or still fresh (`_freshness`)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
+
+from authsec_core._clock import SYSTEM_CLOCK
 
 __all__ = ["MOCK_ISSUER", "DelegationToken", "Mode", "Secret"]
 
@@ -74,6 +77,40 @@ class DelegationToken:
     audience: tuple[str, ...] = ()
     excess_scopes: frozenset[str] = frozenset()
     sent_at: float = field(default=0.0, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        text: str,
+        *,
+        scopes: Iterable[str],
+        lifetime: float,
+        jti: str | None = None,
+        spiffe_id: str | None = None,
+        audience: Iterable[str] = (),
+    ) -> DelegationToken:
+        """Return the LIVE token that was received just now: what a `TokenSource` of one's own hands out.
+
+        Args:
+            text: The compact JWS. It is not looked at.
+            scopes: What was granted.
+            lifetime: Seconds from now until it ends; less what the request took, if that matters.
+            jti: Its public name.
+            spiffe_id: Its `sub`.
+            audience: Its `aud`.
+        """
+        now = SYSTEM_CLOCK.wall()
+        return cls(
+            secret=Secret(text),
+            mode="live",
+            scopes=frozenset(scopes),
+            issued_at=now,
+            expires_at=now + lifetime,
+            jti=jti,
+            spiffe_id=spiffe_id,
+            audience=tuple(audience),
+            sent_at=SYSTEM_CLOCK.steady(),
+        )
 
     @property
     def value(self) -> str:

@@ -43,7 +43,7 @@ class LocalAgent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedToken:
-    """One token that was issued; the token itself is not kept.
+    """One token that was issued; the token itself is not part of it.
 
     Attributes:
         ttl: Seconds.

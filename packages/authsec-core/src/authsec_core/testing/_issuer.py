@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from authsec_core._clock import Clock
 from authsec_core.testing._authority_state import Ask, Grant, IssuedToken, LocalAgent, decide
 from authsec_core.testing._signing import SigningKey, first_key, pack_statuses
+from authsec_core.token import Secret
 
 __all__ = ["FreshToken", "Issuer"]
 
@@ -44,6 +45,7 @@ class Issuer:
         self._agents: dict[str, LocalAgent] = {}
         self._ended: set[str] = set()
         self._issued: list[IssuedToken] = []
+        self._secrets: list[Secret] = []
         self._entries: dict[str, tuple[int, str]] = {}  # jti -> (index in the status list, client id)
         self._revoked: set[int] = set()
 
@@ -59,9 +61,17 @@ class Issuer:
         with self._lock:
             return tuple(self._issued)
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The tokens that `issue` has issued, and the keys of agents."""
+        with self._lock:
+            return tuple(secret() for secret in self._secrets)
+
     def register(self, agent: LocalAgent) -> None:
         """Know this agent, in the place of what was known under its client id."""
         with self._lock:
+            if agent.agent_key is not None:
+                self._secrets.append(Secret(agent.agent_key))
             self._agents[agent.client_id] = agent
             self._ended.discard(agent.client_id)
 
@@ -99,7 +109,10 @@ class Issuer:
                     at=self._clock.wall(),
                 )
             )
-        return FreshToken(grant=grant, claims=claims, token=self.sign(claims))
+        token = self.sign(claims)
+        with self._lock:
+            self._secrets.append(Secret(token))
+        return FreshToken(grant=grant, claims=claims, token=token)
 
     def claims(self, agent: LocalAgent, url: str) -> dict[str, object]:
         """Return the claims of a token for everything that `agent` has; it can be revoked, and is not in `issued`."""

@@ -188,6 +188,11 @@ class LocalAuthority:
         return self._issuer.issued
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """The tokens that were issued over HTTP and the keys of its agents, for `assert_no_secret`."""
+        return self._issuer.secrets
+
+    @property
     def requests(self) -> tuple[DelegationRequest, ...]:
         """Every request to the delegation endpoint, in order, whatever became of it."""
         return tuple(log_entry(request) for request in self._received("delegation"))

@@ -1,0 +1,48 @@
+"""MOCK mode for one test: a process in which every client that is made belongs to the test's authority.
+
+What the environment says is put aside and comes back afterwards. Clients that were made before stay what they are.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from authsec_core import _parts
+from authsec_core._layers import PREFIX, RENAMED
+from authsec_core.client import AsyncAuthSecClient, AuthSecClient
+
+if TYPE_CHECKING:
+    import pytest
+
+    from authsec_core._clock import Clock
+    from authsec_core.config import AuthSecConfig
+    from authsec_core.mock import MockAuthority
+
+__all__ = ["enter_mock_mode"]
+
+_OTHER_NAMES = frozenset(name for names in RENAMED.values() for name in names)
+
+
+def enter_mock_mode(monkeypatch: pytest.MonkeyPatch, mock: MockAuthority, clock: Clock | None = None) -> None:
+    """Let every client that is made from now on be in MOCK mode and belong to `mock`, unless it is given another.
+
+    Args:
+        monkeypatch: Takes all of it back.
+        mock: Where tokens and data come from.
+        clock: What the clients go by; the system's clock by default.
+    """
+    for name in tuple(os.environ):
+        if name.upper().startswith(PREFIX) or name.upper() in _OTHER_NAMES:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AUTHSEC_MODE", "mock")
+    original = _parts._mock_authority
+
+    def of_the_test(config: AuthSecConfig, given: MockAuthority | None, clock: Clock) -> MockAuthority:
+        mine = given is None and config.resolved_mode == "mock"
+        return original(config, mock if mine else given, clock)
+
+    monkeypatch.setattr(_parts, "_mock_authority", of_the_test)
+    if clock is not None:
+        for defaults in (AuthSecClient.__init__.__kwdefaults__, AsyncAuthSecClient.__init__.__kwdefaults__):
+            monkeypatch.setitem(defaults or {}, "clock", clock)
