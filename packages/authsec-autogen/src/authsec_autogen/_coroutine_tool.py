@@ -6,12 +6,11 @@ its function takes plain `str` and has no default: frameworks read both, and def
 
 import hashlib
 import re
-import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from authsec_core import AsyncAuthSecClient, AuthSecConfig, __version__
-from authsec_core._fork import renew_after_fork
+from authsec_autogen._environment import AsyncEnvironment
+from authsec_core import AsyncAuthSecClient, AuthSecConfig
 from authsec_core.token import Mode
 from authsec_core.tool import describe_secure_fetch, secure_fetch_async
 
@@ -86,28 +85,4 @@ def _name_for(config: AuthSecConfig) -> str:
     return f"{_DEFAULT_NAME}_{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
-class _Environment:
-    """The one async client of this process that the environment describes. Thread-safe, and for any number of loops."""
-
-    def __init__(self) -> None:
-        self._client: AsyncAuthSecClient | None = None
-        self._lock = threading.Lock()  # two threads must not make two clients, with two caches
-        renew_after_fork(self)
-
-    def client(self) -> AsyncAuthSecClient:
-        """Return the client. The environment is read once; after a failure it is read again by the next call.
-
-        Raises:
-            ConfigurationError: The environment's settings are missing, wrong or unsafe.
-        """
-        with self._lock:
-            if self._client is None:
-                self._client = AsyncAuthSecClient(product=f"authsec-autogen/{__version__}")
-            return self._client
-
-    def after_fork(self) -> None:
-        """Forget a lock that a thread of the parent may have held."""
-        self._lock = threading.Lock()
-
-
-ENVIRONMENT = _Environment()
+ENVIRONMENT = AsyncEnvironment()

@@ -1,24 +1,28 @@
-"""The one client of this process that the environment describes, for tools that were given none."""
+"""The client of this process that the environment describes, for tools that were given none."""
 
 from __future__ import annotations
 
 import threading
+from typing import Generic, TypeVar
 
-from authsec_core import AuthSecClient, __version__
+from authsec_core import AsyncAuthSecClient, AuthSecClient, __version__
 from authsec_core._fork import renew_after_fork
 
-__all__ = ["ENVIRONMENT"]
+__all__ = ["ENVIRONMENT", "AsyncEnvironment", "Environment"]
+
+_PRODUCT = f"authsec-autogen/{__version__}"
+C = TypeVar("C", AuthSecClient, AsyncAuthSecClient)
 
 
-class _Environment:
+class _OneClient(Generic[C]):
     """Makes the client when it is first asked for, and keeps it. Thread-safe; a forked child may go on using it."""
 
     def __init__(self) -> None:
-        self._client: AuthSecClient | None = None
+        self._client: C | None = None
         self._lock = threading.Lock()  # two threads must not make two clients, with two caches
         renew_after_fork(self)
 
-    def client(self) -> AuthSecClient:
+    def client(self) -> C:
         """Return the client. The environment is read once; after a failure it is read again by the next call.
 
         Raises:
@@ -26,12 +30,29 @@ class _Environment:
         """
         with self._lock:
             if self._client is None:
-                self._client = AuthSecClient(product=f"authsec-autogen/{__version__}")
+                self._client = self._make()
             return self._client
+
+    def _make(self) -> C:
+        raise NotImplementedError
 
     def after_fork(self) -> None:
         """Forget a lock that a thread of the parent may have held."""
         self._lock = threading.Lock()
 
 
-ENVIRONMENT = _Environment()
+class Environment(_OneClient[AuthSecClient]):
+    """The client for threads."""
+
+    def _make(self) -> AuthSecClient:
+        return AuthSecClient(product=_PRODUCT)
+
+
+class AsyncEnvironment(_OneClient[AsyncAuthSecClient]):
+    """The client for coroutines, on any number of loops."""
+
+    def _make(self) -> AsyncAuthSecClient:
+        return AsyncAuthSecClient(product=_PRODUCT)
+
+
+ENVIRONMENT = Environment()
