@@ -234,13 +234,16 @@ class _Agent:
 
 
 @pytest.mark.parametrize("module", [None, types.ModuleType("autogen")])
+@pytest.mark.parametrize("python", [(3, 12), (3, 13)])
 def test_a_framework_that_is_missing_or_another_is_one_clear_error(
-    monkeypatch: pytest.MonkeyPatch, module: types.ModuleType | None
+    monkeypatch: pytest.MonkeyPatch, module: types.ModuleType | None, python: tuple[int, int]
 ) -> None:
-    """Of pyautogen, 0.10 has no `autogen`; and anyone can have a file of that name. The error names the extras."""
+    """Of pyautogen, 0.10 has no `autogen`; anyone can have a file of that name; and one extra is empty from 3.13 on."""
     monkeypatch.setitem(sys.modules, "autogen", module)
+    monkeypatch.setattr("authsec_autogen._framework.sys.version_info", python)
     agent = cast(Any, _Agent())
     with pytest.raises(ConfigurationError) as refused:
         classic.register_secure_fetch(caller=agent, executor=agent)
-    for needed in ("authsec-autogen[classic]", "authsec-autogen[ag2-legacy]", "Python below 3.13", "dist/"):
+    for needed in ("authsec-autogen[classic]", "authsec-autogen[ag2-legacy]", "dist/"):
         assert needed in refused.value.message
+    assert ("is empty from Python 3.13 on" in refused.value.message) == (python == (3, 13))

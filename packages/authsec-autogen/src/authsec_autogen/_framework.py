@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from authsec_core import ConfigurationError, __version__
 
 __all__ = ["check_agentchat", "load_autogen"]
 
-_MEND = (
-    "install classic AutoGen with the extra authsec-autogen[classic] (Python below 3.13) or "
-    "authsec-autogen[ag2-legacy], from our wheel's file: "
-    f"pip install 'dist/authsec_autogen-{__version__}-py3-none-any.whl[ag2-legacy]'"
-)
+
+def _mend() -> str:
+    if sys.version_info < (3, 13):
+        extras = "the extra authsec-autogen[classic] or authsec-autogen[ag2-legacy]"
+    else:  # pip installs the empty extra without a word
+        extras = "the extra authsec-autogen[ag2-legacy] (authsec-autogen[classic] is empty from Python 3.13 on)"
+    wheel = f"authsec_autogen-{__version__}-py3-none-any.whl"
+    return f"install classic AutoGen with {extras}, from our wheel's file: pip install 'dist/{wheel}[ag2-legacy]'"
 
 
 def load_autogen() -> Any:
@@ -26,12 +30,12 @@ def load_autogen() -> Any:
     except ImportError as exc:
         raise ConfigurationError(
             f"the module 'autogen' cannot be imported ({exc}); pyautogen 0.10, autogen-agentchat 0.4 and ag2 1.0 and "
-            f"later do not have it: {_MEND}"
+            f"later do not have it: {_mend()}"
         ) from exc
     if not (hasattr(autogen, "register_function") and hasattr(autogen, "GroupChatManager")):
         where = getattr(autogen, "__file__", None) or "a folder"
         raise ConfigurationError(
-            f"the module 'autogen' ({where}) is not AutoGen: rename it if it is yours, else {_MEND}"
+            f"the module 'autogen' ({where}) is not AutoGen: rename it if it is yours, else {_mend()}"
         )
     return autogen
 
