@@ -169,19 +169,31 @@ def demo(session: nox.Session) -> None:
     session.run("python", "examples/demo.py", *session.posargs, env=_private(session), stderr=None)
 
 
-def _tests(session: nox.Session) -> None:
-    """Run the tests that need no agent framework, on the built wheels, with branch coverage."""
-    _install(session, "authsec-core", "authsec-autogen", groups=["test"])
+_WITHOUT_FRAMEWORK = [*(f"packages/{package}/tests" for package in PACKAGES), "tests", "--ignore=tests/examples"]
+
+
+def _install_without_framework(session: nox.Session) -> None:
+    _install(session, "authsec-core[cli,otel]", "authsec-autogen", groups=["test"])
     session.install("--no-deps", next(_build(session).glob("authsec_crewai-*.whl")).as_uri())
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests that need no agent framework, on the built wheels, with branch coverage, with the Python given."""
+    _install_without_framework(session)
     environment = _private(session)
-    folders = [f"packages/{package}/tests" for package in PACKAGES] + ["tests", "--ignore=tests/examples"]
-    session.run("coverage", "run", "-m", "pytest", *folders, *session.posargs, env=environment)
+    session.run("coverage", "run", "-m", "pytest", *_WITHOUT_FRAMEWORK, *session.posargs, env=environment)
     session.run("coverage", "report", env=environment)
 
 
-nox.session(name="tests")(_tests)  # with the Python that was given
+def _tests_beside(session: nox.Session) -> None:
+    """Run the same tests with this Python, on two workers and without coverage."""
+    _install_without_framework(session)
+    session.run("pytest", "-n", "2", *_WITHOUT_FRAMEWORK, *session.posargs, env=_private(session))
+
+
 for _version in PYTHONS:
-    nox.session(name=f"tests-{_version}", python=_version)(_tests)
+    nox.session(name=f"tests-{_version}", python=_version)(_tests_beside)
 
 
 @dataclasses.dataclass(frozen=True)
