@@ -269,6 +269,14 @@ def examples(session: nox.Session, ag2: bool) -> None:
     session.run("pytest", "tests/examples", *chosen, *session.posargs, env=_private(session))
 
 
+@nox.session(python=_one_of("3.11", "3.12", "3.10"))
+def bench(session: nox.Session) -> None:
+    """Measure P1-P6 and P9 beside other clients; write tables and plot for the docs. `-- --json` for programs."""
+    session.install("uv")
+    folder = ["--wheels", str(_build(session)), "--folder", str(Path(session.create_tmp()) / "bench")]
+    session.run("python", "-m", "benchmarks", *folder, *session.posargs, stderr=None)
+
+
 @nox.session(python=_one_of("3.12", "3.11", "3.10"))
 def types(session: nox.Session) -> None:
     """Check all code with mypy, and with pyright that the public names of the wheels are fully typed."""

@@ -108,7 +108,7 @@ def test_threads_that_come_at_once_share_one_client(environment: Any, monkeypatc
             super().__init__(**settings)
             made.append(self)
 
-    monkeypatch.setattr(_environment, "AuthSecClient", Slow)
+    monkeypatch.setattr("authsec_core.AuthSecClient", Slow)
     with ThreadPoolExecutor(many) as pool:
         answers = [future.result() for future in [pool.submit(fetch, *METRICS) for _ in range(many)]]
     assert all(answer["status"] == "success" for answer in answers)

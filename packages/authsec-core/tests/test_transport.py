@@ -13,8 +13,9 @@ import httpx
 import pytest
 from core_support import options
 
+from authsec_core._deadline import bounded
 from authsec_core._http import Call, Failure, Reply, blocking_client, client_options, send
-from authsec_core._transport import BoundedTransport, bounded
+from authsec_core._transport import BoundedTransport
 from authsec_core.testing import FakeClock, LoopbackServer, loopback_certificate
 from authsec_core.testing import Reply as Answer
 

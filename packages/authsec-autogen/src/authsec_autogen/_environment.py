@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from authsec_core import AsyncAuthSecClient, AuthSecClient, __version__
+from authsec_core import __version__
 from authsec_core._fork import renew_after_fork
+
+if TYPE_CHECKING:
+    from authsec_core import AsyncAuthSecClient, AuthSecClient
 
 __all__ = ["ENVIRONMENT", "AsyncEnvironment", "Environment"]
 
 _PRODUCT = f"authsec-autogen/{__version__}"
-C = TypeVar("C", AuthSecClient, AsyncAuthSecClient)
+C = TypeVar("C", "AuthSecClient", "AsyncAuthSecClient")
 
 
 class _OneClient(Generic[C]):
@@ -41,17 +44,21 @@ class _OneClient(Generic[C]):
         self._lock = threading.Lock()
 
 
-class Environment(_OneClient[AuthSecClient]):
+class Environment(_OneClient["AuthSecClient"]):
     """The client for threads."""
 
     def _make(self) -> AuthSecClient:
+        from authsec_core import AuthSecClient  # here: its HTTP would be most of the adapter's import
+
         return AuthSecClient(product=_PRODUCT)
 
 
-class AsyncEnvironment(_OneClient[AsyncAuthSecClient]):
+class AsyncEnvironment(_OneClient["AsyncAuthSecClient"]):
     """The client for coroutines, on any number of loops."""
 
     def _make(self) -> AsyncAuthSecClient:
+        from authsec_core import AsyncAuthSecClient
+
         return AsyncAuthSecClient(product=_PRODUCT)
 
 

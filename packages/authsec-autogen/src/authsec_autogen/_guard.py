@@ -11,10 +11,10 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from authsec_core.fetch import FetchResult
-from authsec_core.token import Mode
+if TYPE_CHECKING:
+    from authsec_core.token import Mode
 
 __all__ = ["Guard", "refusal"]
 
@@ -116,6 +116,8 @@ class Guard:
 
 def refusal(message: str, mode: Mode, *, code: str = "tool_refused") -> str:
     """Return the JSON text that tells a model that a tool was not run."""
+    from authsec_core.fetch import FetchResult
+
     return FetchResult(status="error", mode=mode, code=code, message=message).to_json()
 
 

@@ -18,12 +18,13 @@ from authsec_autogen._advice import AuthSecAutoGenWarning, advise
 from authsec_autogen._environment import ENVIRONMENT
 from authsec_autogen._framework import load_autogen
 from authsec_autogen._guard import Guard, refusal
-from authsec_core import AsyncAuthSecClient, AuthSecClient, ConfigurationError, FetchResult
+from authsec_core import ConfigurationError
 from authsec_core._own_files import refuse_foreign_files
-from authsec_core.tool import describe_secure_fetch, secure_fetch, secure_fetch_async
 
 if TYPE_CHECKING:
     from autogen import ConversableAgent
+
+    from authsec_core import AsyncAuthSecClient, AuthSecClient
 
 __all__ = [
     "AsyncSecureFetch",
@@ -82,24 +83,31 @@ def fetch_secure_data(endpoint: str, scope: str) -> str:
     except ConfigurationError as exc:
         _log.error("fetch_secure_data has no client: %s", exc)  # the operator has to read it, not only the model
         # "live", because where the settings are not known nothing may pass for sample data.
+        from authsec_core import FetchResult
+
         return FetchResult.of_error(exc, "live").to_json()
+    from authsec_core.tool import secure_fetch
+
     return secure_fetch(client, endpoint, scope)
 
 
 @overload
 def make_secure_fetch(
-    client: AuthSecClient | None = None, *, per_call: bool = False, name: str = "fetch_secure_data"
+    client: "AuthSecClient | None" = None, *, per_call: bool = False, name: str = "fetch_secure_data"
 ) -> SecureFetch: ...
 
 
 @overload
 def make_secure_fetch(
-    client: AsyncAuthSecClient, *, per_call: bool = False, name: str = "fetch_secure_data"
+    client: "AsyncAuthSecClient", *, per_call: bool = False, name: str = "fetch_secure_data"
 ) -> AsyncSecureFetch: ...
 
 
 def make_secure_fetch(
-    client: AuthSecClient | AsyncAuthSecClient | None = None, *, per_call: bool = False, name: str = "fetch_secure_data"
+    client: "AuthSecClient | AsyncAuthSecClient | None" = None,
+    *,
+    per_call: bool = False,
+    name: str = "fetch_secure_data",
 ) -> SecureFetch | AsyncSecureFetch:
     """Return a new function that fetches with this client's identity, to be registered with AutoGen.
 
@@ -119,6 +127,9 @@ def make_secure_fetch(
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be a tool's name: use 1 to {_LONGEST_NAME} letters, digits, '_' and '-'")
+    from authsec_core import AsyncAuthSecClient  # here, and below: the client's HTTP would double this module's import
+    from authsec_core.tool import describe_secure_fetch
+
     client = _given_or_default(client)
     tool: Any = _async_tool(client, per_call) if isinstance(client, AsyncAuthSecClient) else _tool(client, per_call)
     # The qualified name too: Python puts it into the TypeError that a model sees when it adds an argument.
@@ -132,7 +143,7 @@ def register_secure_fetch(
     *,
     caller: "ConversableAgent",
     executor: "ConversableAgent",
-    client: AuthSecClient | AsyncAuthSecClient | None = None,
+    client: "AuthSecClient | AsyncAuthSecClient | None" = None,
     name: str | None = None,
     description: str | None = None,
     per_call: bool = False,
@@ -182,7 +193,9 @@ def register_secure_fetch(
     return name
 
 
-def _given_or_default(client: Any) -> AuthSecClient | AsyncAuthSecClient:
+def _given_or_default(client: Any) -> "AuthSecClient | AsyncAuthSecClient":
+    from authsec_core import AsyncAuthSecClient, AuthSecClient
+
     if client is None:
         return ENVIRONMENT.client()
     if not isinstance(client, AuthSecClient | AsyncAuthSecClient):
@@ -190,14 +203,18 @@ def _given_or_default(client: Any) -> AuthSecClient | AsyncAuthSecClient:
     return client
 
 
-def _tool(client: AuthSecClient, per_call: bool) -> SecureFetch:
+def _tool(client: "AuthSecClient", per_call: bool) -> SecureFetch:
+    from authsec_core.tool import secure_fetch
+
     def fetch_secure_data(endpoint: str, scope: str) -> str:
         return secure_fetch(client, endpoint, scope, per_call=per_call)
 
     return fetch_secure_data
 
 
-def _async_tool(client: AsyncAuthSecClient, per_call: bool) -> AsyncSecureFetch:
+def _async_tool(client: "AsyncAuthSecClient", per_call: bool) -> AsyncSecureFetch:
+    from authsec_core.tool import secure_fetch_async
+
     async def fetch_secure_data(endpoint: str, scope: str) -> str:
         try:
             return await secure_fetch_async(client, endpoint, scope, per_call=per_call)

@@ -11,6 +11,7 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError  # before 3.11 it is not the builtin
 from contextlib import suppress
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from authsec_core._freshness import Lease
@@ -26,12 +27,13 @@ Landing: TypeAlias = "Lease | AuthSecError | Literal['abandoned', 'lost']"
 class Flight:
     """A slot that is filled exactly once. Thread-safe and loop-safe; no lock of ours is held while it is awaited."""
 
-    __slots__ = ("_future", "leader")
+    __slots__ = ("_future", "_landed", "leader")
 
     def __init__(self) -> None:
         self._future: Future[Landing] = Future()
         self._future.set_running_or_notify_cancel()
         self.leader: int = threading.get_ident()
+        self._landed: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}  # each entry is of one thread
 
     def land(self, landing: Landing) -> None:
         """Wake everyone who waits."""
@@ -47,15 +49,29 @@ class Flight:
     async def wait_async(self, timeout: float | None = None) -> Landing:
         """Suspend this task for at most `timeout` seconds: the leader's loop may have been stopped and left lying."""
         loop = asyncio.get_running_loop()
-        landed: asyncio.Future[None] = loop.create_future()
+        landed = self._landed.get(loop)  # one for all tasks of a loop: waking a loop is a write to a socket
+        if landed is None:
+            landed = self._landed[loop] = loop.create_future()
+            self._future.add_done_callback(partial(_tell, loop, landed))
+        woken: asyncio.Future[None] = loop.create_future()
 
-        def tell(_: object) -> None:
-            with suppress(RuntimeError):  # the loop has been closed, so that nobody waits there any more
-                loop.call_soon_threadsafe(_settle, landed)
+        def wake(_: object = None) -> None:
+            _settle(woken)
 
-        self._future.add_done_callback(tell)
-        await asyncio.wait([landed], timeout=timeout)  # before 3.12 `wait_for` could swallow our cancellation
+        timer = loop.call_later(timeout, wake) if timeout is not None else None
+        landed.add_done_callback(wake)
+        try:
+            await woken
+        finally:
+            if timer is not None:
+                timer.cancel()
+            landed.remove_done_callback(wake)
         return self._future.result() if self._future.done() else LOST
+
+
+def _tell(loop: asyncio.AbstractEventLoop, landed: asyncio.Future[None], _: object) -> None:
+    with suppress(RuntimeError):  # the loop has been closed, so that nobody waits there any more
+        loop.call_soon_threadsafe(_settle, landed)
 
 
 def _settle(landed: asyncio.Future[None]) -> None:

@@ -10,6 +10,7 @@ import ssl
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict
@@ -18,7 +19,7 @@ from urllib.request import getproxies
 import httpx
 
 from authsec_core._clock import Clock
-from authsec_core._transport import BoundedTransport, bounded
+from authsec_core._deadline import bounded
 
 __all__ = ["Call", "ClientOptions", "Failure", "Reply", "blocking_client", "client_options", "send", "send_async"]
 
@@ -80,7 +81,10 @@ def client_options(
     Raises:
         OSError: `ca_file` cannot be read (ssl.SSLError where it is not PEM).
     """
-    context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=trust_env)
+    if ca_file or trust_env:
+        context = ssl.create_default_context(cafile=ca_file) if ca_file else httpx.create_ssl_context(trust_env=True)
+    else:
+        context = _usual_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # some builds of Python and OpenSSL set no floor
     if not trust_env:
         # SSLKEYLOGFILE would have the session keys written down. (typeshed leaves out the None that the docs name.)
@@ -96,6 +100,12 @@ def client_options(
     )
 
 
+@cache
+def _usual_context() -> ssl.SSLContext:
+    """Return the context for the authorities that httpx trusts; made once: reading them takes 20 ms."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 def blocking_client(options: ClientOptions, transport: httpx.BaseTransport | None) -> httpx.Client:
     """Return a client whose sockets keep to a call's deadline.
 
@@ -103,6 +113,8 @@ def blocking_client(options: ClientOptions, transport: httpx.BaseTransport | Non
     trusted and names a proxy: it alone can speak with one.
     """
     if transport is None and not (options["trust_env"] and getproxies()):
+        from authsec_core._transport import BoundedTransport  # it loads httpcore, as httpx does: with the first client
+
         transport = BoundedTransport(options["verify"])
     return httpx.Client(transport=transport, **options)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -51,6 +52,7 @@ def origin_of(url: str) -> Origin:
     return Origin(parts.scheme, parts.hostname.lower(), port)
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Return whether `host` is this machine by name or by address, without asking a resolver."""
     if host == "localhost":
@@ -82,6 +84,7 @@ def check_base_url(url: str, *, allow_http: bool = False) -> str:
     return url.rstrip("/")
 
 
+@lru_cache(maxsize=256)
 def check_origin(url: str) -> Origin:
     """Return the origin that `url` is, and not merely has: of `https://api@evil` a reader makes another one than we do.
 

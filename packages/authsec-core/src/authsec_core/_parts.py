@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from authsec_core._clock import Clock
@@ -85,7 +86,7 @@ class Parts:
         return DelegationAuth(
             source,
             request,
-            origins=[str(origin_of(self._api_base_url()))] if origins is None else origins,
+            origins=[self._api_origin] if origins is None else origins,
             loopback_only=self.mode == "mock",
             allow_http=self.config.allow_http,
         )
@@ -103,6 +104,10 @@ class Parts:
 
     def describe(self, name: str) -> str:
         return f"{name}(mode={self.mode!r}, base_url={self.config.base_url!r}, client_id={self.config.client_id!r})"
+
+    @cached_property
+    def _api_origin(self) -> str:
+        return str(origin_of(self._api_base_url()))
 
     def _api_base_url(self) -> str:
         url = self.config.api_base_url

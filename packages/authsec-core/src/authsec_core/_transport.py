@@ -10,27 +10,15 @@ from __future__ import annotations
 import math
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable
 from typing import Any
 
 import httpcore
 import httpx
 
-__all__ = ["BoundedTransport", "bounded"]
+from authsec_core._deadline import seconds_left
 
-_LEFT: ContextVar[Callable[[], float]] = ContextVar("authsec_seconds_left", default=lambda: math.inf)
-
-
-@contextmanager
-def bounded(left: Callable[[], float]) -> Iterator[None]:
-    """Let no socket of a `BoundedTransport` wait longer than `left()` seconds, on this thread, within the block."""
-    token = _LEFT.set(left)
-    try:
-        yield
-    finally:
-        _LEFT.reset(token)
+__all__ = ["BoundedTransport"]
 
 
 class BoundedTransport(httpx.HTTPTransport):
@@ -112,7 +100,7 @@ def _text(address: tuple[Any, ...]) -> str:
 
 
 def _at_most(timeout: float | None, too_late: type[Exception]) -> float | None:
-    left = _LEFT.get()()
+    left = seconds_left()
     if left <= 0:
         raise too_late("the call's deadline has passed")
     return timeout if left == math.inf else min(timeout or left, left)

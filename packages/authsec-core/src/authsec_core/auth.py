@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Generator, Iterable
+from functools import lru_cache
+from typing import cast
 
 import httpx
 
@@ -47,8 +49,8 @@ class DelegationAuth(httpx.Auth):
         loopback_only: bool = False,
         allow_http: bool = False,
     ) -> None:
-        self._source = source if isinstance(source, TokenSource) else None
-        self._async_source = source if isinstance(source, AsyncTokenSource) else None
+        self._source = cast("TokenSource", source) if hasattr(source, "token") else None
+        self._async_source = cast("AsyncTokenSource", source) if hasattr(source, "atoken") else None
         self._request = request
         self._origins = _origins(origins)
         self._loopback_only = loopback_only
@@ -85,10 +87,7 @@ class DelegationAuth(httpx.Auth):
             yield again
 
     def _check(self, url: httpx.URL) -> None:
-        try:
-            origin = origin_of(str(url))
-        except ValueError:
-            origin = None
+        origin = _origin(url.scheme, url.netloc)
         if origin is None or origin not in self._origins:
             raise EndpointRefusedError("This origin gets no token: add it to origins= if it should.")
         if is_loopback(origin.host):
@@ -97,6 +96,14 @@ class DelegationAuth(httpx.Auth):
             raise EndpointRefusedError("A MOCK token goes to this machine only: set AUTHSEC_MODE=live for other APIs.")
         if origin.scheme != "https" and not self._allow_http:
             raise EndpointRefusedError("A token does not travel over plain http: use https.")
+
+
+@lru_cache(maxsize=256)
+def _origin(scheme: str, netloc: bytes) -> Origin | None:
+    try:
+        return origin_of(f"{scheme}://{netloc.decode('ascii')}")
+    except ValueError:
+        return None
 
 
 def _origins(given: Iterable[str]) -> frozenset[Origin]:

@@ -159,10 +159,13 @@ def _without(token: DelegationToken, text: str) -> str:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant) if text.strip() else None
+        return _DECODER.decode(text) if text.strip() else None
     except (ValueError, RecursionError):
         return _UNUSABLE
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)  # `json.loads` would make one for each answer
