@@ -1,17 +1,25 @@
-"""Every file in docs/testing.md runs as it stands there: whoever copies it has a test that passes."""
+"""Every program in docs/ runs as it stands there; of docs/testing.md, every file is a test that passes.
+
+What needs a framework runs where that is installed: `nox -s examples` has an environment for each.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 import subprocess
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from authsec_core.testing import Call, ScriptedModel, call
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "testing.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 FILES = {block.partition("\n")[0].removeprefix("# "): block for block in BLOCKS}
 TESTS = sorted(name for name in FILES if name.startswith("test_"))
@@ -57,3 +65,69 @@ def _check(done: subprocess.CompletedProcess[str], *names: str) -> None:
     passed = re.search(r"^(\d+) passed", done.stdout, re.MULTILINE)
     assert passed, done.stdout
     assert int(passed[1]) >= sum(FILES[name].count("def test_") for name in names)
+
+
+# The front page shows two lines of a program that has these agents.
+AGENTS = """
+import autogen
+assistant = autogen.AssistantAgent("assistant", llm_config={"config_list": [{"model": "gpt-4o"}], "cache_seed": None})
+proxy = autogen.UserProxyAgent("proxy", human_input_mode="NEVER", code_execution_config=False)
+"""
+NEEDED = {
+    "ag2": r"ag2|authsec_autogen\.ag2",
+    "agent_framework": r"agent_framework|authsec_autogen\.agent_framework",
+    "autogen": "autogen",
+    "autogen_core": r"authsec_autogen\.agentchat",
+    "autogen_ext": r"autogen_agentchat|autogen_ext",
+    "crewai": r"authsec_crewai|crewai",
+    "opentelemetry": "opentelemetry",
+}
+CONVERSATION = re.compile(r"initiate_chat\(|kickoff\(|\.ask\(|\.run\(task=|analyst\.run\(")
+
+
+def _programs() -> Iterator[Any]:
+    for page in sorted(DOCS.rglob("*.md")):
+        if page == PAGE:
+            continue
+        text = page.read_text(encoding="utf-8")
+        blocks = re.findall(r"^( *)```python[^\n]*\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+        for number, (_, block) in enumerate(blocks, 1):
+            if block.startswith("--8<-- "):  # an example, which test_examples runs
+                continue
+            program = textwrap.dedent(block)
+            if "caller=assistant" in program and "assistant = " not in program:
+                program = AGENTS + program
+            needs = [
+                name for name, imported in NEEDED.items() if re.search(rf"^(from|import) ({imported})\b", program, re.M)
+            ]
+            name = f"{page.relative_to(DOCS).as_posix()}-{number}-{'+'.join(needs) or 'plain'}"
+            yield pytest.param(program, needs, id=name)
+
+
+PROGRAMS = list(_programs())
+
+
+def test_programs_are_found_for_each_framework() -> None:
+    """The test below cannot pass by finding none."""
+    needed = [name for program in PROGRAMS for name in program.values[1]]
+    assert set(needed) == set(NEEDED)
+    assert len([program for program in PROGRAMS if CONVERSATION.search(program.values[0])]) >= 7
+
+
+@pytest.mark.parametrize(("program", "needs"), PROGRAMS)
+def test_the_program_runs(program: str, needs: list[str], run: Run) -> None:
+    """A program copied from a page runs; one with a conversation fetches the sample data; none shows a token."""
+    for framework in needs:
+        if importlib.util.find_spec(framework) is None:
+            pytest.skip(f"{framework} is not installed")
+
+    def fetch(body: dict[str, Any]) -> Call:
+        name = next(iter(model.offered_tools))
+        return call(name, endpoint="secure-vault/metrics", scope="read:metrics")
+
+    # The dated name, because AgentChat warns where a reply names another model than it takes `gpt-4o` for.
+    with ScriptedModel(fetch, "The vault is sealed.", "Nothing more.", model="gpt-4o-2024-08-06") as model:
+        done = run("-c", program, OPENAI_API_KEY=model.api_key, OPENAI_BASE_URL=model.base_url)
+    assert done.returncode == 0, done.stderr
+    assert CONVERSATION.search(program) is None or "active_agents" in "".join(model.tool_results), done.stdout
+    assert "eyJ" not in done.stdout + done.stderr + model.transcript

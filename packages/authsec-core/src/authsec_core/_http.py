@@ -9,8 +9,9 @@ from __future__ import annotations
 import ssl
 import sys
 from collections.abc import Mapping
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict
@@ -125,7 +126,7 @@ def send(client: httpx.Client, call: Call, clock: Clock, *, auth: httpx.Auth | N
     try:
         with (
             bounded(lambda: call.deadline - clock.steady()),
-            client.stream("GET", call.url, **_options(call, client.timeout, clock, auth)) as response,
+            closing(client.send(_request(client, call, clock), auth=auth, stream=True)) as response,
         ):
             return _unread(response) or _whole(response, call, clock)
     except _FAILURES as exc:
@@ -143,7 +144,8 @@ async def send_async(
     handled = sys.exc_info()[1]
     with anyio.move_on_after(max(0.0, call.deadline - clock.steady())):
         try:
-            async with client.stream("GET", call.url, **_options(call, client.timeout, clock, auth)) as response:
+            response = await client.send(_request(client, call, clock), auth=auth, stream=True)
+            async with aclosing(response):
                 return _unread(response) or await _whole_async(response, call, clock)
         except _FAILURES as exc:
             return _failure(exc, call, handled)
@@ -152,23 +154,25 @@ async def send_async(
     return Failure(kind="timeout")
 
 
-class _StreamOptions(TypedDict, total=False):
-    params: Mapping[str, str]
-    headers: Mapping[str, str]
-    timeout: httpx.Timeout
-    auth: httpx.Auth
-
-
-def _options(call: Call, usual: httpx.Timeout, clock: Clock, auth: httpx.Auth | None) -> _StreamOptions:
+def _request(client: httpx.Client | httpx.AsyncClient, call: Call, clock: Clock) -> httpx.Request:
+    """Return the request as `client.build_request` would, in half the time; that one also merges what we never use."""
     left = max(0.001, call.deadline - clock.steady())
-    timeout = httpx.Timeout(min(left, usual.read or left), connect=min(left, usual.connect or left))
+    usual = client.timeout
+    other = min(left, usual.read or left)
+    timeout = {"connect": min(left, usual.connect or left), "read": other, "write": other, "pool": other}
     # httpx's own kind of headers, whose repr hides the proof from reports that show the locals of httpx's frames.
-    options = _StreamOptions(headers=httpx.Headers(call.headers), timeout=timeout)
-    if call.params:  # httpx drops the URL's own query where params are given, empty ones included
-        options["params"] = call.params
-    if auth is not None:
-        options["auth"] = auth
-    return options
+    headers = client.headers.copy()
+    if call.headers:
+        headers.update(call.headers)
+    # httpx drops the URL's own query where params are given, empty ones included.
+    return httpx.Request(
+        "GET", _url(call.url), params=call.params or None, headers=headers, extensions={"timeout": timeout}
+    )
+
+
+@lru_cache(maxsize=256)
+def _url(text: str) -> httpx.URL:
+    return httpx.URL(text)
 
 
 def _unread(response: httpx.Response) -> Reply | Failure | None:

@@ -63,7 +63,7 @@ class Parts:
                 "MOCK mode: AUTHSEC_BASE_URL and AUTHSEC_AGENT_CLIENT_ID are unset; tokens and data are samples"
             )
 
-    @property
+    @cached_property
     def offline(self) -> bool:
         """Whether `fetch` answers with sample data: in MOCK mode, unless the API itself is on this machine."""
         api = self.config.api_base_url
@@ -73,7 +73,7 @@ class Parts:
     def policy(self) -> EndpointPolicy:
         if self.offline and self.config.allowed_endpoints is None and self.config.endpoint_scopes is None:
             return self.mock.policy()
-        return self.config.policy(MOCK_ISSUER if self.offline else self._api_base_url())
+        return self._configured_policy
 
     def forget_tokens(self) -> None:
         """Drop what is held, so that an `auth` handed out earlier ends with its client; a shared cache stays."""
@@ -104,6 +104,10 @@ class Parts:
 
     def describe(self, name: str) -> str:
         return f"{name}(mode={self.mode!r}, base_url={self.config.base_url!r}, client_id={self.config.client_id!r})"
+
+    @cached_property
+    def _configured_policy(self) -> EndpointPolicy:
+        return self.config.policy(MOCK_ISSUER if self.offline else self._api_base_url())
 
     @cached_property
     def _api_origin(self) -> str:

@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from authsec_core.errors import EndpointRefusedError, ScopeRefusedError
@@ -95,17 +97,15 @@ class EndpointPolicy:
             EndpointRefusedError: The endpoint is not a plain relative path, or the policy does not cover it.
             ScopeRefusedError: None of the named scopes is allowed for this endpoint, or the scope is not valid.
         """
-        segments, query = _canonical(endpoint)
-        path = "/".join(segments)
-        allowed = self._scopes_for(path)
+        place = _canonical(endpoint)
+        allowed = self._scopes_for(place.path)
         named = _named(scope)
         scopes = named if allowed is None else allowed if named is None else named & allowed
         if allowed is not None and not scopes:
             raise ScopeRefusedError(
                 f"That scope is not permitted for this endpoint. Permitted: {format_scopes(allowed)}."
             )
-        encoded = "/".join(quote(segment, safe=_SEGMENT_SAFE) for segment in segments)
-        return EndpointGrant(url=f"{self._base_url}/{encoded}{query}", path=path, scopes=scopes)
+        return EndpointGrant(url=f"{self._base_url}/{place.encoded}{place.query}", path=place.path, scopes=scopes)
 
     def describe(self) -> str:
         """Return one sentence for a model: the permitted endpoints and their scopes, in at most 600 characters."""
@@ -164,12 +164,12 @@ def _covering(path: str, entries: Container[str]) -> str | None:
 
 def _entry(endpoint: str) -> str:
     try:
-        segments, query = _canonical(endpoint.rstrip("/"))
+        place = _canonical(endpoint.rstrip("/"))
     except EndpointRefusedError as exc:
         raise ValueError(f"{endpoint!r} is not a relative path such as 'secure-vault/metrics'") from exc
-    if query:
+    if place.query:
         raise ValueError(f"{endpoint!r} has a query: list the path alone")
-    return "/".join(segments)
+    return place.path
 
 
 def _named(scope: str | Iterable[str] | None) -> frozenset[str] | None:
@@ -179,17 +179,30 @@ def _named(scope: str | Iterable[str] | None) -> frozenset[str] | None:
         raise ScopeRefusedError(f"That scope cannot be used: {exc}.") from exc
 
 
-def _canonical(endpoint: str) -> tuple[list[str], str]:
-    """Return the decoded segments and the encoded query (with its `?`, or empty)."""
+class _Place(NamedTuple):
+    """The path, decoded and encoded, and the encoded query with its `?`, or empty."""
+
+    path: str
+    encoded: str
+    query: str
+
+
+def _canonical(endpoint: str) -> _Place:
     if not isinstance(endpoint, str) or not endpoint or len(endpoint) > _LONGEST:
         raise _refusal("it must be text of 1 to 2048 characters")
+    return _place(endpoint)
+
+
+@lru_cache(maxsize=256)  # an agent asks for the same few endpoints over and over
+def _place(endpoint: str) -> _Place:
     path, mark, query = endpoint.removeprefix("/").partition("?")
     if _SCHEME.match(path) or "@" in path.split("/", 1)[0]:
         raise _refusal("it must not name a scheme, a host or a user")
     decoded = [_decode(segment) for segment in path.split("/")]
     for index, segment in enumerate(decoded):
         _check_segment(segment, last=index > 0 and index == len(decoded) - 1)
-    return decoded, mark + _encode_query(query) if mark else ""
+    encoded = "/".join(quote(segment, safe=_SEGMENT_SAFE) for segment in decoded)
+    return _Place("/".join(decoded), encoded, mark + _encode_query(query) if mark else "")
 
 
 def _check_segment(segment: str, *, last: bool) -> None:

@@ -1,0 +1,1 @@
+"""Measures this SDK beside other clients, in one run: `nox -s bench`."""

@@ -1,0 +1,176 @@
+"""Is the code in the documentation whole, and do its commands exist? Nothing is run here and no framework is needed.
+
+`examples/test_docs` and `examples/test_readme` run the programs; `nox -s readme` runs the README's commands.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from authsec_core import AuthSecConfig
+from authsec_core._layers import variable
+from authsec_core._version import __version__
+from authsec_core.cli._arguments import UsageError, parse
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+WHEELS = {f"authsec_{name}-{__version__}-py3-none-any.whl" for name in ("core", "autogen", "crewai")}
+OTHERS = {"autogen-ext[openai]", "ag2[openai]", "agent-framework-openai"}  # what else a page may install
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page."""
+
+    page: Path
+    language: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(DOCS).as_posix()}: {self.code.strip().splitlines()[0]}"
+
+
+def _blocks(page: Path) -> Iterator[Block]:
+    fence = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+    for _, language, code in fence.findall(page.read_text(encoding="utf-8")):
+        yield Block(page, language, textwrap.dedent(code))
+
+
+BLOCKS = [block for page in PAGES for block in _blocks(page)]
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+SHELL = [block for block in BLOCKS if block.language in {"sh", "powershell"}]
+
+
+def test_blocks_are_found_and_are_of_a_kind_that_is_checked() -> None:
+    """A block is Python, a shell's, or has no language: then it is a drawing, of which architecture.md has one."""
+    assert len(PYTHON) > 40
+    assert len(SHELL) > 9
+    others = [block for block in BLOCKS if block not in PYTHON and block not in SHELL]
+    assert [(block.page.name, block.language) for block in others] == [("architecture.md", "")]
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_is_whole_and_imports_what_there_is(block: Block) -> None:
+    """A block parses, includes only files that exist, and imports only public names of authsec."""
+    included = re.findall(r'^--8<-- "(.+)"$', block.code, re.MULTILINE)
+    assert [path for path in included if not (ROOT / path).is_file()] == []
+    tree = ast.parse("" if included else block.code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("authsec_"):
+            assert {name.name for name in node.names} <= _exported(node.module or ""), ast.unparse(node)
+
+
+def _exported(module: str) -> set[str]:
+    package, *inside = module.split(".")
+    source = ROOT / "packages" / package.replace("_", "-") / "src" / package
+    path = source.joinpath(*inside)
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    raise AssertionError(f"{module} exports nothing")
+
+
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_each_command_is_one_that_there_is(block: Block) -> None:
+    """Each line of a shell block is one of the commands below, with arguments that exist."""
+    for line in block.code.splitlines():
+        _check(_posix(line) if block.language == "powershell" else line)
+
+
+def _posix(line: str) -> str:
+    """Return PowerShell's spelling of one of our commands as sh has it."""
+    line = re.sub(r'^\$env:(\w+) = "', r'export \1="', line).replace("\\", "/")
+    return re.sub(r"^py ", "python3 ", line).replace("/Scripts/", "/bin/")
+
+
+def _check(line: str) -> None:
+    words = shlex.split(line)
+    assert words, "a blank line"
+    if words[:3] == ["python3", "noxfile.py", "-s"]:
+        assert words[3] in _sessions(), line
+    elif words[0] == "authsec":
+        parse(words[1:])
+    elif words[0] == "export":
+        name = words[1].partition("=")[0]
+        assert name in map(variable, AuthSecConfig.model_fields), line
+    elif Path(words[0]).name == "pip":
+        assert words[1] == "install", line
+        for wanted in words[2:]:
+            wheel = re.fullmatch(r"dist/([^\[]+)(\[[\w,-]+\])?", wanted)
+            assert wanted in OTHERS or (wheel and wheel[1] in WHEELS), f"on an index {wanted} may be somebody else's"
+    else:
+        assert words[:3] == ["python3", "-m", "venv"], line
+
+
+def _sessions() -> set[str]:
+    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {"tests"} | {
+        node.name for node in functions if any("session" in ast.unparse(d) for d in node.decorator_list)
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python3 noxfile.py -s nosuch",
+        "authsec token --no-such-option",
+        "authsec nosuch",
+        "export AUTHSEC_NO_SUCH=1",
+        "pip install authsec-autogen",
+        "pip install dist/authsec_autogen-0.0.0-py3-none-any.whl",
+        "curl https://example.com",
+    ],
+)
+def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
+    """The check above cannot pass by believing everything."""
+    with pytest.raises((AssertionError, UsageError)):
+        _check(line)
+
+
+@each_page
+def test_links_lead_to_what_there_is(page: Path) -> None:
+    """A page links to pages and headings of the site, and to the web by https; so it works where it is published."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.is_file(), target
+        assert DOCS in found.parents, f"{target} is not on the site"
+        if anchor and found.suffix == ".md" and "reference" not in found.parts:
+            assert anchor in _anchors(found), target
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+def test_the_site_asks_no_other_host() -> None:
+    """No font, script, style or picture of the site lies elsewhere."""
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert "  font: false" in settings
+    assert "://" not in settings
+    assert "analytics" not in settings
+    for path in DOCS.rglob("*"):
+        if path.suffix in {".css", ".js", ".md"}:
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(
+                r"@import|<script|<iframe|<link|\]\(http:|!\[[^\]]*\]\(\w+:|(?:src=|url\()[\"']?\w+:", text
+            )
+        if path.suffix == ".svg":
+            text = path.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
+            assert "://" not in text
