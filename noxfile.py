@@ -149,6 +149,7 @@ def _private(session: nox.Session) -> dict[str, str | None]:
         "CREWAI_DISABLE_TELEMETRY": "true",
         "CREWAI_TRACING_ENABLED": "false",
         "CREWAI_DISABLE_VERSION_CHECK": "true",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # CrewAI before 1.0 would fetch a price list
         "OTEL_SDK_DISABLED": "true",
         "COVERAGE_FILE": str(home / "coverage"),
         "TMPDIR": os.environ.get("TMPDIR"),  # pytest's folders below the repository would inherit its conftest.py

@@ -29,6 +29,7 @@ def run(tmp_path: Path) -> Run:
         "CREWAI_DISABLE_TELEMETRY": "true",
         "CREWAI_TRACING_ENABLED": "false",
         "CREWAI_DISABLE_VERSION_CHECK": "true",
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "OTEL_SDK_DISABLED": "true",
         "HTTPS_PROXY": _NOWHERE,
         "HTTP_PROXY": _NOWHERE,

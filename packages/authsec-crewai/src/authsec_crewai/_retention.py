@@ -21,8 +21,8 @@ _DATABASE = (
     "readable for every user of the machine: pass task_callback=authsec_crewai.forget_tool_results to the Crew"
 )
 _TRACING = (
-    "CrewAI's tracing is on, and traces hold what tools return: set CREWAI_TRACING_ENABLED=false, or pass "
-    "tracing=False to the Crew"
+    "CrewAI's tracing is on, and traces hold what tools return: set CREWAI_TRACING_ENABLED=false and pass "
+    "tracing=False to the Crew, because some versions heed only the one and some only the other"
 )
 _SILENCE = "; then silence this warning by its category, authsec_crewai.AuthSecCrewAIWarning"
 

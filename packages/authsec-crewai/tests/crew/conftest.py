@@ -6,6 +6,7 @@ The tests here need CrewAI; without it they are not collected, unless the run sa
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,6 +17,10 @@ import pytest
 
 from authsec_core import AuthSecClient, TokenRejectedError, TokenVerifier
 from authsec_core.testing import FakeClock, LocalAgent, LocalAuthority, LoopbackServer, Reply, Request, ScriptedModel
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # modules that tests share; importlib mode adds no folders
+
+from crew_support import need
 
 if TYPE_CHECKING:
     from crewai import Crew
@@ -33,6 +38,10 @@ POLICY = {"secure-vault/metrics": ("read:metrics",), "secure-vault/records": ("r
 WARNINGS = [
     # CrewAI reads its own deprecated fields, with which none of our arguments has to do.
     r"ignore:.*deprecated:DeprecationWarning:crewai\.",
+    # litellm, which CrewAI before 1.0 imports, reads its own files in a way that importlib.resources has replaced.
+    r"ignore:open_text is deprecated:DeprecationWarning:litellm\.",
+    # The same versions and their litellm declare models as pydantic 1 did.
+    r"ignore:(Support for class-based `config`|Pydantic V1 style):pydantic.PydanticDeprecatedSince20",
     # Told apart and tested in test_retention.py; every other LIVE test would stumble over it.
     "ignore::authsec_crewai.AuthSecCrewAIWarning",
 ]
@@ -60,6 +69,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _loopback_only: None) 
     for name in ("CREWAI_DISABLE_TELEMETRY", "CREWAI_DISABLE_VERSION_CHECK", "OTEL_SDK_DISABLED"):
         monkeypatch.setenv(name, "true")
     monkeypatch.setenv("CREWAI_TRACING_ENABLED", "false")
+    # CrewAI before 1.0 imports litellm, which otherwise asks GitHub for a list of prices.
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     return tmp_path
 
 
@@ -92,6 +103,21 @@ def make_agent() -> Callable[..., Any]:
     def make(model: ScriptedModel, *tools: Any, role: str = "Security Analyst", **options: Any) -> Any:
         llm = LLM(**dict[str, Any](model.crewai_llm))
         return Agent(role=role, goal="Report", backstory="Careful.", tools=list(tools), llm=llm, **options)
+
+    return make
+
+
+@pytest.fixture(params=["tool calls", "ReAct"])
+def make_speaker(request: pytest.FixtureRequest, make_agent: Callable[..., Any]) -> Callable[..., Any]:
+    """`make_agent` for both ways in which CrewAI lets a model call tools, one after the other."""
+    if request.param == "tool calls":
+        need("crewai.utilities.agent_utils:convert_tools_to_openai_schema", "this CrewAI asks for tools in text alone")
+
+    def make(model: ScriptedModel, *tools: Any, **options: Any) -> Any:
+        agent = make_agent(model, *tools, **options)
+        if request.param == "ReAct":
+            agent.llm.supports_function_calling = lambda: False
+        return agent
 
     return make
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import pickle
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from crew_support import LIVE_METRICS, METRICS, dump_json, need, results, tool_of
 from pydantic import BaseModel, TypeAdapter
 
 import authsec_crewai
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from crewai import Crew
 
 KEY = "agent-key-that-nobody-may-see"
-METRICS = {"endpoint": "secure-vault/metrics", "scope": "read:metrics"}
 
 
 @pytest.fixture
@@ -37,8 +38,8 @@ def dumped(tool: Any) -> dict[str, Callable[[], Any]]:
     kind = authsec_crewai.AuthSecSecureFetchTool
     return {
         "dict": lambda: kind.model_validate(tool.model_dump()),
-        "json": lambda: kind.model_validate_json(tool.model_dump_json()),
-        "parsed json": lambda: kind.model_validate(json.loads(tool.model_dump_json())),
+        "json": lambda: kind.model_validate_json(dump_json(tool)),
+        "parsed json": lambda: kind.model_validate(json.loads(dump_json(tool))),
         "construct": lambda: kind.model_construct(**tool.model_dump()),
         "forged": lambda: kind.model_validate({**tool.model_dump(), "authsec: made by": "__init__"}),
         "with settings": lambda: kind.model_validate({**tool.model_dump(), "base_url": "https://evil.example"}),
@@ -76,7 +77,7 @@ def test_a_tool_inside_another_object_is_copied_along(tool: Any) -> None:
 @pytest.mark.req("RS8")
 def test_no_form_of_the_tool_shows_a_secret(tool: Any, deployment: Deployment) -> None:
     """Neither repr nor any dump holds the agent's key or a token."""
-    forms = [repr(tool), str(tool), tool.model_dump(), tool.model_dump_json(), vars(tool), tool.to_structured_tool()]
+    forms = [repr(tool), str(tool), tool.model_dump(), dump_json(tool), vars(tool), tool.to_structured_tool()]
     assert_no_secret(forms, KEY, *deployment.bearers)
 
 
@@ -112,7 +113,7 @@ def test_a_forged_mark_gives_a_restored_tool_no_client(how: str, mark: Any, tool
 
     kind = type(tool)
     with LoopbackServer(lambda _request: Reply.of_json({})) as evil:
-        forged = json.loads(tool.model_dump_json()) | {"authsec: made by": mark, "api_base_url": evil.base_url}
+        forged = json.loads(dump_json(tool)) | {"authsec: made by": mark, "api_base_url": evil.base_url}
         ways: dict[str, Callable[[], Any]] = {
             "dict": lambda: kind.model_validate(forged),
             "json": lambda: kind.model_validate_json(json.dumps(forged)),
@@ -132,7 +133,8 @@ def test_a_restored_tool_keeps_what_is_not_secret(tool: Any) -> None:
     tool.per_call = True
     dump = {**tool.model_dump(), "cache_function": print, "args_schema": None}
     restored = type(tool).model_validate(dump)
-    assert (restored.name, restored.description, restored.per_call) == (tool.name, tool.description, True)
+    assert (restored.name, restored.per_call) == (tool.name, True)
+    assert restored.description.endswith(tool.description)  # CrewAI up to 1.9 puts name and arguments before it, again
     assert (restored.args_schema, restored.cache_function) == (tool.args_schema, tool.cache_function)
 
 
@@ -145,20 +147,20 @@ def test_a_crew_restored_from_a_checkpoint_fetches_nothing_until_it_is_given_a_t
     tmp_path: Path,
 ) -> None:
     """The checkpoint file holds no secret, the tool in it no identity, and replacing the tool mends it."""
+    checkpoint_config = need("crewai.state.checkpoint_config:CheckpointConfig", "this CrewAI writes no checkpoints")
     from crewai import Crew
-    from crewai.state.checkpoint_config import CheckpointConfig
 
     fetch = call(tool.name, **METRICS)
     model = start_model(fetch, "17 agents", fetch, "not possible", fetch, "17 agents")
     checkpoints = tmp_path / "checkpoints"
-    crew = make_crew(model, tool, checkpoint=CheckpointConfig(location=str(checkpoints)))
+    crew = make_crew(model, tool, checkpoint=checkpoint_config(location=str(checkpoints)))
     crew.kickoff()
     (file,) = checkpoints.rglob("*.json")
     written = file.read_text(encoding="utf-8")
     assert tool.name in written
     assert_no_secret(written, KEY, *deployment.bearers)
 
-    restored = Crew.from_checkpoint(CheckpointConfig(restore_from=str(file)))
+    restored = Crew.from_checkpoint(checkpoint_config(restore_from=str(file)))
     (task,) = restored.tasks
     for tools in (task.tools, [tool]):
         assert task.agent is not None
@@ -167,3 +169,32 @@ def test_a_crew_restored_from_a_checkpoint_fetches_nothing_until_it_is_given_a_t
         restored.kickoff()
     outcomes = [json.loads(result)["status"] for result in model.tool_results]
     assert outcomes == ["success", "error", "success"]
+
+
+@pytest.mark.parametrize("how", ["kickoff_for_each", "kickoff_for_each_async", "akickoff_for_each"])
+def test_each_of_many_kickoffs_is_served(
+    how: str, deployment: Deployment, start_model: Callable[..., ScriptedModel], make_crew: Callable[..., Crew]
+) -> None:
+    """CrewAI runs copies of the crew, at once where it is asynchronous: one client, one token, data for each input."""
+    need(f"crewai:Crew.{how}", "this CrewAI cannot be started so")
+    tool = tool_of(deployment, "read:metrics")
+
+    def turn(body: dict[str, Any]) -> Any:
+        return "done" if "eu-canary-7" in json.dumps(body) else call(tool.name, **METRICS)
+
+    model = start_model(*[turn] * 6)
+    crew = make_crew(model, tool, task="Summarize the metrics for {team}.")
+    inputs = [{"team": name} for name in ("a", "b", "c")]
+    outputs = crew.kickoff_for_each(inputs) if how == "kickoff_for_each" else asyncio.run(getattr(crew, how)(inputs))
+    assert [str(output) for output in outputs] == ["done"] * 3
+    assert (len(deployment.served), model.remaining, len(deployment.authority.issued)) == (3, 0, 1)
+
+
+def test_a_copied_crew_acts_as_the_same_agent(
+    deployment: Deployment, start_model: Callable[..., ScriptedModel], make_crew: Callable[..., Crew]
+) -> None:
+    """`Crew.copy` hands the identity on, because it is the same program that copies."""
+    tool = tool_of(deployment, "read:metrics")
+    model = start_model(call(tool.name, **METRICS), "done")
+    make_crew(model, tool).copy().kickoff()
+    assert results(model) == [LIVE_METRICS]

@@ -1,9 +1,11 @@
-"""What CrewAI keeps of a tool's results, that the tool says so once, and that what it recommends works."""
+"""What CrewAI writes down of a tool's results, that the tool says so once, and that what it recommends works.
+
+What is sent away in traces is in `test_tracing.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import warnings
 from collections.abc import Callable
@@ -11,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from crew_support import METRICS, need
 
 import authsec_crewai
-from authsec_core.testing import ScriptedModel, assert_no_secret, call
+from authsec_core.testing import ScriptedModel, call
 from authsec_crewai import AuthSecCrewAIWarning, _retention, forget_tool_results
 
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
 KEY = "agent-key-that-nobody-may-see"
 FETCHED = b"eu-canary-7"  # is in the API's answer and never in the agent's
-METRICS = {"endpoint": "secure-vault/metrics", "scope": "read:metrics"}
 
 
 @pytest.fixture
@@ -54,8 +56,11 @@ def kept(folder: Path) -> bool:
 
 
 @pytest.mark.usefixtures("nothing_said")
-def test_a_live_tool_warns_once_and_at_the_callers_line(deployment: Deployment) -> None:
-    """The first LIVE tool of a process names the database and the mend; the second says nothing."""
+def test_a_live_tool_warns_once_and_at_the_callers_line(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first LIVE tool of a process names the place and the mend; the second says nothing."""
+    monkeypatch.setattr(_retention, "_database_keeps_messages", lambda: True)
     client = deployment.client(deployment.authority.register(["read:metrics"]))
     (warning,) = warned(lambda: authsec_crewai.AuthSecSecureFetchTool(client=client))
     assert warning.filename == __file__
@@ -71,53 +76,20 @@ def test_sample_data_is_nothing_to_warn_of() -> None:
 
 
 @pytest.mark.usefixtures("nothing_said")
-@pytest.mark.parametrize(("setting", "expected"), [("true", True), ("1", True), ("false", False), (None, False)])
-def test_tracing_that_is_on_is_warned_of(
-    setting: str | None, expected: bool, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+def test_it_is_warned_of_where_crewai_keeps_results(
+    deployment: Deployment, start_model: Callable[..., ScriptedModel], make_crew: Callable[..., Crew], home: Path
 ) -> None:
-    """Traces carry results to CrewAI's servers whatever the telemetry settings say; the warning names the switch."""
-    monkeypatch.delenv("CREWAI_TRACING_ENABLED")
-    if setting is not None:
-        monkeypatch.setenv("CREWAI_TRACING_ENABLED", setting)
+    """What the warning says is so, and where nothing is said, fetched data is not on the disk afterwards."""
+    made: list[Any] = []
     client = deployment.client(deployment.authority.register(["read:metrics"]))
-    said = [str(one.message) for one in warned(lambda: authsec_crewai.AuthSecSecureFetchTool(client=client))]
-    assert any("CREWAI_TRACING_ENABLED=false" in text for text in said) is expected
-
-
-@pytest.mark.usefixtures("nothing_said")
-def test_consent_to_tracing_that_crewai_remembers_is_warned_of_until_it_is_switched_off(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody may have said yes to CrewAI's question once; the variable overrules it."""
-    (home / ".crewai_user.json").write_text('{"trace_consent": true}', encoding="utf-8")
-    assert not _retention._tracing_is_on()
-    monkeypatch.delenv("CREWAI_TRACING_ENABLED")
-    assert _retention._tracing_is_on()
-
-
-def test_without_a_readable_data_folder_the_variable_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where CrewAI cannot say whether it traces, what the operator set is believed, and nothing is raised."""
-    from crewai.events.listeners.tracing import utils
-
-    def unreadable() -> bool:
-        raise PermissionError
-
-    monkeypatch.setattr(utils, "should_enable_tracing", unreadable)
-    assert not _retention._tracing_is_on()
-    monkeypatch.setenv("CREWAI_TRACING_ENABLED", "TRUE")
-    assert _retention._tracing_is_on()
-
-
-def test_crewai_keeps_results_for_every_user_to_read(
-    tool: Any, start_model: Callable[..., ScriptedModel], make_crew: Callable[..., Crew], home: Path
-) -> None:
-    """What the warning says is so: fetched data that the answer does not mention is on the disk afterwards."""
+    said = warned(lambda: made.append(authsec_crewai.AuthSecSecureFetchTool(client=client)))
     usual = os.umask(0o022)
     try:
-        make_crew(start_model(call(tool.name, **METRICS), "17 agents"), tool).kickoff()
+        make_crew(start_model(call(made[0].name, **METRICS), "17 agents"), made[0]).kickoff()
     finally:
         os.umask(usual)
-    assert kept(home)
+    assert len(deployment.bearers) == 1
+    assert kept(home) is bool(said)
     if os.name == "posix":
         assert (home / "latest_kickoff_task_outputs.db").stat().st_mode & 0o777 == 0o644
 
@@ -127,6 +99,7 @@ def test_the_callback_keeps_results_off_the_disk(
     how: str, tool: Any, start_model: Callable[..., ScriptedModel], make_crew: Callable[..., Crew], home: Path
 ) -> None:
     """With `forget_tool_results` no file holds what was fetched, however the crew is run; its answer is kept."""
+    need(f"crewai:Crew.{how}", "this CrewAI cannot be started so")
     model = start_model(call(tool.name, **METRICS), "17 agents")
     crew = make_crew(model, tool, task_callback=forget_tool_results)
     if how == "kickoff_for_each":
@@ -138,40 +111,3 @@ def test_the_callback_keeps_results_off_the_disk(
     assert str(output) == "17 agents"
     assert any(FETCHED.decode() in result for result in model.tool_results)
     assert not kept(home)
-
-
-@pytest.fixture
-def everything_logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """Every record of every logger, from DEBUG on."""
-    caplog.set_level(logging.DEBUG)
-    for name in ("authsec", "httpx", "httpcore", "crewai", "openai"):
-        caplog.set_level(logging.DEBUG, logger=name)
-    return caplog
-
-
-@pytest.mark.req("RS8", "RD4")
-def test_no_token_and_no_key_is_shown_anywhere(
-    tool: Any,
-    deployment: Deployment,
-    start_model: Callable[..., ScriptedModel],
-    make_crew: Callable[..., Crew],
-    home: Path,
-    everything_logged: pytest.LogCaptureFixture,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    """A verbose crew that fetches, is refused, and is revoked shows no secret to model, log, screen or disk."""
-    refused = call(tool.name, endpoint="finance/payroll", scope="read:payroll")
-    model = start_model(call(tool.name, **METRICS), refused, "17 agents", call(tool.name, **METRICS), "revoked")
-    crew = make_crew(model, tool, verbose=True, cache=True)
-    crew.kickoff()
-    deployment.authority.revoke_agent(tool._client.config.client_id)
-    deployment.clock.advance(61)
-    output = crew.kickoff()
-    assert len(deployment.bearers) == 2
-    written = {path.name: path.read_bytes() for path in home.rglob("*") if path.is_file()}
-    printed = capfd.readouterr()
-    assert "latest_kickoff_task_outputs.db" in written
-    assert "Tool Completed" in printed.out
-    assert any(record.name == "authsec.tool" for record in everything_logged.records)
-    shown = [model.transcript, everything_logged.records, everything_logged.text, *printed, written, repr(crew)]
-    assert_no_secret([*shown, output, repr(tool)], KEY, *deployment.bearers)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from crew_support import METRICS, need, told
 
 import authsec_crewai
 from authsec_core import AuthSecClient, AuthSecConfig, ConfigurationError
-from authsec_core.testing import assert_no_secret
+from authsec_core.testing import ScriptedModel, assert_no_secret
 
 if TYPE_CHECKING:
     from crew.conftest import Deployment
 
 KEY = "agent-7f3a.canary-q2w3e4r5t6y7u8i9o0p1"
-METRICS = {"endpoint": "secure-vault/metrics", "scope": "read:metrics"}
 
 
 def make(**arguments: Any) -> Any:
@@ -219,17 +220,19 @@ def test_the_name_is_the_identitys_own(deployment: Deployment) -> None:
     assert all(agent.client_id[:8] not in name for agent in (first, second) for name in names)
 
 
-def test_names_reach_the_model_as_they_are() -> None:
-    """CrewAI rewrites names for the model; ours needs no rewriting, so that scripts and prompts can use `tool.name`."""
-    from crewai.utilities.string_utils import sanitize_tool_name
-
+def test_names_reach_the_model_as_they_are(start_model: Callable[..., ScriptedModel], make_crew: Any) -> None:
+    """CrewAI may rewrite names for the model; ours needs no rewriting, so that scripts and prompts can use it."""
     tool = make(client=AuthSecClient(AuthSecConfig(mode="mock", client_id="0" * 32)))
-    assert sanitize_tool_name(tool.name) == tool.name != make().name
+    model = start_model("done")
+    make_crew(model, tool).kickoff()
+    assert told(model.requests[0])[0] == tool.name != make().name
     assert make(name="fetch_reports").name == "fetch_reports"
 
 
 def test_it_declares_the_variables_that_it_reads() -> None:
     """CrewAI's tooling can tell an operator what to set; none is demanded, because MOCK mode needs none."""
-    declared = {variable.name: variable for variable in make().env_vars}
+    tool = make()
+    need("crewai.tools.base_tool:EnvVar", "this CrewAI's tools declare no variables")
+    declared = {variable.name: variable for variable in tool.env_vars}
     assert {"AUTHSEC_BASE_URL", "AUTHSEC_AGENT_CLIENT_ID", "AUTHSEC_AGENT_KEY", "AUTHSEC_API_BASE_URL"} == set(declared)
     assert not any(variable.required or variable.default for variable in declared.values())
