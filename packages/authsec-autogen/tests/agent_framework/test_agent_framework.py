@@ -94,6 +94,7 @@ def test_spans_hold_data_at_most_and_no_token(
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)  # with it, a provider makes no spans
     recorded, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(recorded))
     monkeypatch.setattr(observability, "get_tracer", lambda *_names, **_more: provider.get_tracer("test"))
