@@ -234,7 +234,7 @@ CELLS = {
 }
 
 
-def _cells() -> Iterator[nox.sessions.Param]:
+def _cells() -> Iterator[object]:
     """Yield the selection, on one Python each, or with `-- --full` every cell on every Python that it supports."""
     for name, cell in CELLS.items():
         if "--full" in sys.argv:  # nox makes the list of sessions before it hands over what follows `--`
