@@ -121,18 +121,28 @@ class TestMockSource(TokenSourceContract):
     refused = REFUSED
 
     @pytest.fixture
-    def source(self) -> object:
+    def clock(self) -> FakeClock:
+        """The clock of the mint."""
+        return FakeClock()
+
+    @pytest.fixture
+    def source(self, clock: FakeClock) -> object:
         """The source that mints."""
-        return MockSource(MockAuthority(GRANTED), client_id=None, audience=None)
+        return MockSource(MockAuthority(GRANTED, clock=clock), client_id=None, audience=None)
 
 
 class TestMockSourceForCoroutines(AsyncTokenSourceContract):
     refused = REFUSED
 
     @pytest.fixture
-    def source(self) -> object:
+    def clock(self) -> FakeClock:
+        """The clock of the mint."""
+        return FakeClock()
+
+    @pytest.fixture
+    def source(self, clock: FakeClock) -> object:
         """The source that mints."""
-        return MockSource(MockAuthority(GRANTED), client_id=None, audience=None)
+        return MockSource(MockAuthority(GRANTED, clock=clock), client_id=None, audience=None)
 
 
 @pytest.mark.req("RS4", "RS6")
@@ -149,8 +159,8 @@ class TestTokenCache(TokenCacheContract):
 class Good:
     """A source that keeps it, for those below to spoil."""
 
-    def __init__(self) -> None:
-        self.mock = MockAuthority(GRANTED)
+    def __init__(self, clock: FakeClock) -> None:
+        self.mock = MockAuthority(GRANTED, clock=clock)
         self.held: DelegationToken | None = None
 
     def token(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
@@ -227,6 +237,8 @@ class Shared(Good):
 class Swapped:
     """Has each method in the form of the other kind."""
 
+    def __init__(self, clock: FakeClock) -> None: ...
+
     async def token(self, request: TokenRequest) -> None: ...
 
     def atoken(self, request: TokenRequest) -> None: ...
@@ -242,6 +254,7 @@ SPOILT_SOURCES: dict[str, type[Any]] = {
     "test_who_insists_gets_a_new_token": Stubborn,
     "test_a_forgotten_token_does_not_come_back": Stubborn,
     "test_callers_at_the_same_time_get_what_each_asked_for": Stubborn,
+    "test_a_token_that_has_ended_is_not_handed_out": Stubborn,
     "test_a_refusal_is_a_token_unavailable_error": Raw,
     "test_an_outage_is_a_token_unavailable_error": Raw,
     "test_it_shows_no_token": Open,
@@ -278,12 +291,11 @@ class Async(AsyncTokenSourceContract):
 @pytest.mark.parametrize(("contract", "name"), [(kind, name) for kind in (Sync, Async) for name in _tests(kind)])
 def test_each_test_of_a_source_can_fail(contract: type[Any], name: str) -> None:
     """There is a source that breaks the promise, and it is found."""
-    from authsec_core._clock import SYSTEM_CLOCK
-
-    source = SPOILT_SOURCES[name]()
+    clock = FakeClock()
+    source = SPOILT_SOURCES[name](clock)
     broken = (AssertionError, pytest.fail.Exception, OSError, asyncio.CancelledError)
     with pytest.raises(broken):
-        _run(contract, name, source=source, clock=SYSTEM_CLOCK, outage=partial(_down, source))
+        _run(contract, name, source=source, clock=clock, outage=partial(_down, source))
 
 
 # Caches that do

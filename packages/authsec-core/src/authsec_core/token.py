@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
-from authsec_core._clock import SYSTEM_CLOCK
+from authsec_core._clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["MOCK_ISSUER", "DelegationToken", "Mode", "Secret"]
 
@@ -88,6 +88,7 @@ class DelegationToken:
         jti: str | None = None,
         spiffe_id: str | None = None,
         audience: Iterable[str] = (),
+        clock: Clock = SYSTEM_CLOCK,
     ) -> DelegationToken:
         """Return the LIVE token that was received just now: what a `TokenSource` of one's own hands out.
 
@@ -98,8 +99,9 @@ class DelegationToken:
             jti: Its public name.
             spiffe_id: Its `sub`.
             audience: Its `aud`.
+            clock: For tests, which move a `FakeClock`.
         """
-        now = SYSTEM_CLOCK.wall()
+        now = clock.wall()
         return cls(
             secret=Secret(text),
             mode="live",
@@ -109,7 +111,7 @@ class DelegationToken:
             jti=jti,
             spiffe_id=spiffe_id,
             audience=tuple(audience),
-            sent_at=SYSTEM_CLOCK.steady(),
+            sent_at=clock.steady(),
         )
 
     @property
