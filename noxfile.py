@@ -282,7 +282,7 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure P1-P6 and P9 beside other clients; write tables and plot for the docs. `-- --json` for programs."""
     session.install("uv")
-    folder = ["--wheels", str(_build(session)), "--folder", str(Path(session.create_tmp()) / "bench")]
+    folder = ["--wheels", str(_build(session)), "--folder", str(Path(session.create_tmp()).resolve() / "bench")]
     session.run("python", "-m", "benchmarks", *folder, *session.posargs, stderr=None)
 
 

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 WHEELS = {f"authsec_{name}-{__version__}-py3-none-any.whl" for name in ("core", "autogen", "crewai")}
-OTHERS = {"autogen-ext[openai]", "ag2[openai]", "agent-framework-openai"}  # what else a page may install
+# What else a page may install.
+OTHERS = {"autogen-ext[openai]", "ag2[openai]", "agent-framework-openai", "opentelemetry-sdk"}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 
 
@@ -99,7 +100,7 @@ def _check(line: str) -> None:
     assert words, "a blank line"
     if words[:3] == ["python3", "noxfile.py", "-s"]:
         assert words[3] in _sessions(), line
-    elif words[0] == "authsec":
+    elif words[0] == ".venv/bin/authsec":
         parse(words[1:])
     elif words[0] == "export":
         name = words[1].partition("=")[0]
@@ -125,8 +126,9 @@ def _sessions() -> set[str]:
     "line",
     [
         "python3 noxfile.py -s nosuch",
-        "authsec token --no-such-option",
-        "authsec nosuch",
+        "authsec doctor",
+        ".venv/bin/authsec token --no-such-option",
+        ".venv/bin/authsec nosuch",
         "export AUTHSEC_NO_SUCH=1",
         "pip install authsec-autogen",
         "pip install dist/authsec_autogen-0.0.0-py3-none-any.whl",

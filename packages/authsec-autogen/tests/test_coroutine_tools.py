@@ -110,6 +110,9 @@ def test_the_default_name_tells_identities_apart_and_tells_nobody_who_they_are()
         {"base_url": "https://other.invalid"},
         {"audience": "other"},
         {"api_base_url": "https://other-api.invalid"},
+        {"issuer": "https://other-issuer.invalid"},
+        {"allowed_endpoints": ("reports",)},
+        {"endpoint_scopes": {"reports": "read:reports"}},
     ]
     assert len({name, *(parts(client(**one)).name for one in others)}) == 1 + len(others)
     assert name.startswith("fetch_secure_data_")

@@ -54,6 +54,8 @@ class TestUsage:
             (["--agent-key", TYPED, "doctor"], "argument COMMAND: invalid choice"),
             (["doctor", "--agent-key", TYPED], "there is no option --agent-key"),
             (["doctor", f"--agent-key={TYPED}"], "there is no option --agent-key"),
+            (["doctor", f"-{TYPED}"], "there is no option -t"),
+            (["doctor", f"--{TYPED}"], "there is no such option"),
             (["doctor", TYPED], "there are arguments too many"),
             (["token", "--reveal"], "there is no option --reveal"),
             (["token", "--sco", "a"], "there is no option --sco"),
@@ -201,10 +203,11 @@ class TestProcess:
         asked = len(setup.authority.requests)
         done = command("doctor", before=gone)
         assert (done.returncode, done.stdout) == (2, b"")
-        assert (
-            done.stderr
-            == b"authsec: tables need rich, which the extra authsec-core[cli] brings: install it, or add --json\n"
-        )
+        wheel = f"dist/authsec_core-{authsec_core.__version__}-py3-none-any.whl[cli]"
+        lines = done.stderr.decode().splitlines()
+        assert lines == [
+            f"authsec: tables need rich, which the wheel's extra 'cli' brings: pip install \"{wheel}\", or add --json"
+        ]
         assert len(setup.authority.requests) == asked
         assert command("--version", before=gone).returncode == 0
 

@@ -167,6 +167,11 @@ class TestOutcome:
         made = outcome("fetch", {"data": deep}, failed=False, secrets=[])
         assert (made.kind, made.exit_code, made.document["code"]) == ("error", 1, "too_deep")
 
+    def test_a_number_that_json_has_no_form_for_is_an_error(self) -> None:
+        """A claim of 1e999 would be printed as `Infinity`, which is no JSON."""
+        made = outcome("token", {"claims": {"n": float("inf")}}, failed=False, secrets=[])
+        assert (made.kind, made.exit_code, made.document["code"]) == ("error", 1, "too_deep")
+
     def test_an_error_keeps_its_code(self) -> None:
         """Programs find the stable code, and whether to try again."""
         made = error_outcome(ConfigurationError("mend it"), "live", secrets=[])

@@ -27,7 +27,7 @@ def test_the_page_has_what_is_looked_for() -> None:
 def test_the_commands_run(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     """As they stand, without any setting."""
     program, *argv = shlex.split(line)
-    assert (program, main(argv)) == ("authsec", 0)
+    assert (program, main(argv)) == (".venv/bin/authsec", 0)
     assert capsys.readouterr().out
 
 

@@ -71,6 +71,14 @@ def test_claims_that_repeat_a_credential_are_cleaned(setup: SetUp, tmp_path: Pat
     assert setup.run("token", "--json").json["claims"]["note"] == "key: [removed]"
 
 
+def test_an_end_that_no_calendar_knows_is_left_out(setup: SetUp) -> None:
+    """A hostile authority cannot crash the command with the year 30492."""
+    setup.replace_token(setup.authority.mint(setup.agent, exp=900_000_000_000))
+    printed = setup.run("token", "--json")
+    assert (printed.code, printed.json["claims"]["exp"]) == (0, 900_000_000_000)
+    assert setup.run("token").code == 0
+
+
 @pytest.mark.parametrize(
     ("how", "code", "more"),
     [

@@ -276,6 +276,26 @@ class TestEchoes:
         assert_no_secret([text, result, result.data], token)
         assert "X-Echo" not in text
 
+    @pytest.mark.req("RD4")
+    def test_a_token_that_the_api_refused_before_does_not_reach_the_model_either(self, driver: Driver) -> None:
+        """The API knows two tokens then, of which the first may still be good elsewhere."""
+        seen: list[str] = []
+
+        def echo(request: Any) -> Answer:
+            seen.append(request.headers["authorization"].removeprefix("Bearer "))
+            if len(seen) == 1:
+                return Answer(status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+            return Answer.of_json({"seen": seen})
+
+        with LocalAuthority() as authority, LoopbackServer(echo) as api:
+            agent = authority.register(["read"])
+            client = driver.client(
+                AuthSecConfig(base_url=authority.base_url, client_id=agent.client_id, api_base_url=api.base_url)
+            )
+            result = fetch(driver, client, "x", "read")
+        assert len(set(seen)) == 2
+        assert result.data == {"seen": ["[token removed]"] * 2}
+
 
 class TestJson:
     """What a model reads: bounded, strict, of one shape."""

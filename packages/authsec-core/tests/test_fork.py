@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from core_support import PATIENT
 
+import authsec_core
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 
 PROGRAM = Path(__file__).with_name("fork_program.py")
@@ -38,3 +40,9 @@ def test_a_child_goes_on_by_itself(case: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3 * PATIENT)
     assert (done.returncode, done.stderr) == (0, "")
     assert {name for name, good in json.loads(done.stdout).items() if not good} == set()
+
+
+def test_nothing_is_worked_out_under_a_lock_that_no_child_can_renew() -> None:
+    """Until Python 3.11 each `cached_property` has one lock for all instances, which a fork may leave locked."""
+    package = Path(authsec_core.__file__).parent
+    assert not [path for path in package.rglob("*.py") if "@cached_property" in path.read_text(encoding="utf-8")]

@@ -510,6 +510,30 @@ def _lookups(backend: Backend) -> dict[str, float]:
     return {result: count for (result,), count in backend.points("authsec.cache.lookups").items()}
 
 
+class TestBrokenSdk:
+    """An application whose processors, exporters or instruments raise."""
+
+    @pytest.mark.parametrize("moment", ["on_start", "on_end", "add", "record"])
+    def test_it_takes_no_answer_from_a_caller(
+        self, driver: Driver, backend: Backend, world: World, monkeypatch: pytest.MonkeyPatch, moment: str
+    ) -> None:
+        """What they are told is no part of what was asked; the span that was current before is current again."""
+
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("full disk")
+
+        client = world.client(driver)
+        if moment in {"add", "record"}:
+            instruments = _telemetry._application.instruments()
+            assert instruments is not None
+            for kind in (type(instruments.lookups), type(instruments.durations["fetch"])):
+                monkeypatch.setattr(kind, moment, broken, raising=False)
+        else:
+            monkeypatch.setattr(SimpleSpanProcessor, moment, broken)
+        assert fetch(driver, client, "x", "read:metrics").ok
+        assert trace.get_current_span() is trace.INVALID_SPAN
+
+
 class TestNobodyListens:
     """Without an SDK all of it comes to nothing."""
 

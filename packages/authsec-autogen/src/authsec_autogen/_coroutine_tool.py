@@ -77,11 +77,14 @@ def _function(client: AsyncAuthSecClient, per_call: bool) -> SecureFetchCoroutin
 
 
 def _name_for(config: AuthSecConfig) -> str:
-    """Return a name that two identities do not share: of two tools with one name ag2 1.0 runs both."""
+    """Return a name that no two identities share, nor two policies: of two tools with one name ag2 1.0 runs both."""
     if config.client_id is None:
         return _DEFAULT_NAME
     # A digest, since a client id may be all that an authority asks for.
-    identity = "\n".join(map(str, (config.base_url, config.client_id, config.audience, config.api_base_url)))
+    who = (config.base_url, config.client_id, config.issuer, config.audience, config.api_base_url)
+    endpoints, scopes = config.allowed_endpoints, config.endpoint_scopes
+    limits = (endpoints and sorted(endpoints), scopes and sorted((path, sorted(scopes[path])) for path in scopes))
+    identity = "\n".join(map(str, (*who, *limits)))
     return f"{_DEFAULT_NAME}_{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 

@@ -27,13 +27,15 @@ Landing: TypeAlias = "Lease | AuthSecError | Literal['abandoned', 'lost']"
 class Flight:
     """A slot that is filled exactly once. Thread-safe and loop-safe; no lock of ours is held while it is awaited."""
 
-    __slots__ = ("_future", "_landed", "leader")
+    __slots__ = ("_future", "_waiting", "leader")
 
     def __init__(self) -> None:
         self._future: Future[Landing] = Future()
         self._future.set_running_or_notify_cancel()
         self.leader: int = threading.get_ident()
-        self._landed: dict[asyncio.AbstractEventLoop, asyncio.Future[None]] = {}  # each entry is of one thread
+        # Who waits on which loop. Each entry is of one thread; all tasks of a loop are woken together, because waking a
+        # loop is a write to a socket.
+        self._waiting: dict[asyncio.AbstractEventLoop, set[asyncio.Future[None]]] = {}
 
     def land(self, landing: Landing) -> None:
         """Wake everyone who waits."""
@@ -49,29 +51,30 @@ class Flight:
     async def wait_async(self, timeout: float | None = None) -> Landing:
         """Suspend this task for at most `timeout` seconds: the leader's loop may have been stopped and left lying."""
         loop = asyncio.get_running_loop()
-        landed = self._landed.get(loop)  # one for all tasks of a loop: waking a loop is a write to a socket
-        if landed is None:
-            landed = self._landed[loop] = loop.create_future()
-            self._future.add_done_callback(partial(_tell, loop, landed))
+        waiting = self._waiting.get(loop)
+        if waiting is None or self._future.done():
+            waiting = self._waiting[loop] = set()
+            self._future.add_done_callback(partial(_tell, loop, waiting))
         woken: asyncio.Future[None] = loop.create_future()
-
-        def wake(_: object = None) -> None:
-            _settle(woken)
-
-        timer = loop.call_later(timeout, wake) if timeout is not None else None
-        landed.add_done_callback(wake)
+        waiting.add(woken)
+        timer = loop.call_later(timeout, _settle, woken) if timeout is not None else None
         try:
             await woken
         finally:
+            waiting.discard(woken)
             if timer is not None:
                 timer.cancel()
-            landed.remove_done_callback(wake)
         return self._future.result() if self._future.done() else LOST
 
 
-def _tell(loop: asyncio.AbstractEventLoop, landed: asyncio.Future[None], _: object) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, waiting: set[asyncio.Future[None]], _: object) -> None:
     with suppress(RuntimeError):  # the loop has been closed, so that nobody waits there any more
-        loop.call_soon_threadsafe(_settle, landed)
+        loop.call_soon_threadsafe(_wake, waiting)
+
+
+def _wake(waiting: set[asyncio.Future[None]]) -> None:
+    for woken in tuple(waiting):
+        _settle(woken)
 
 
 def _settle(landed: asyncio.Future[None]) -> None:

@@ -6,6 +6,7 @@ cookies, no proxies unless asked for, TLS always verified.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import sys
 from collections.abc import Mapping
@@ -14,13 +15,16 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from http.cookiejar import CookieJar
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 from urllib.request import getproxies
 
 import httpx
 
 from authsec_core._clock import Clock
 from authsec_core._deadline import bounded
+
+if TYPE_CHECKING:
+    import anyio
 
 __all__ = ["Call", "ClientOptions", "Failure", "Reply", "blocking_client", "client_options", "send", "send_async"]
 
@@ -138,11 +142,39 @@ def send(client: httpx.Client, call: Call, clock: Clock, *, auth: httpx.Auth | N
 async def send_async(
     client: httpx.AsyncClient, call: Call, clock: Clock, *, auth: httpx.Auth | None = None
 ) -> Reply | Failure:
-    """Do what `send` does, without blocking the loop."""
+    """Do what `send` does, without blocking the loop.
+
+    A task of its own does it, which is not cancelled with its caller but told to end: httpcore gives a connection back
+    to its pool when anyio cancels it, and keeps it for ever when asyncio does (as httpx alone does, too).
+    """
     import anyio  # httpx's own; loaded with its first asynchronous request
 
+    within = anyio.move_on_after(max(0.0, call.deadline - clock.steady()))
+    task = asyncio.get_running_loop().create_task(_sent(within, client, call, clock, auth))
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        within.cancel()
+        _ending.add(task)  # a loop itself holds its tasks only weakly
+        task.add_done_callback(_end)
+        raise
+    return task.result()
+
+
+_ending: set[asyncio.Task[Reply | Failure]] = set()
+
+
+def _end(task: asyncio.Task[Reply | Failure]) -> None:
+    _ending.discard(task)
+    if not task.cancelled():
+        task.exception()  # else asyncio complains of an error that a cancelled caller does not fetch
+
+
+async def _sent(
+    within: anyio.CancelScope, client: httpx.AsyncClient, call: Call, clock: Clock, auth: httpx.Auth | None
+) -> Reply | Failure:
     handled = sys.exc_info()[1]
-    with anyio.move_on_after(max(0.0, call.deadline - clock.steady())):
+    with within:
         try:
             response = await client.send(_request(client, call, clock), auth=auth, stream=True)
             async with aclosing(response):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Any
 
 from authsec_core._clock import Clock
@@ -50,6 +49,12 @@ class Parts:
         self.config = config or AuthSecConfig(**given)
         self.mode: Mode = self.config.resolved_mode
         self.clock = clock
+        api = self.config.api_base_url
+        # Whether `fetch` answers with sample data: in MOCK mode, unless the API itself is on this machine.
+        self.offline = self.mode == "mock" and (api is None or not is_loopback(origin_of(api).host))
+        # Worked out when they are first needed. No `cached_property`: until 3.11 it has a lock that no child can renew.
+        self._policy: EndpointPolicy | None = None
+        self._origins: list[str] | None = None
         self.mock = _mock_authority(self.config, mock, clock)
         self.identity = _identity(self.config)
         self.rules = ExchangeRules(timeout=self.config.timeout, retries=self.config.retries, issuer=self.config.issuer)
@@ -63,17 +68,13 @@ class Parts:
                 "MOCK mode: AUTHSEC_BASE_URL and AUTHSEC_AGENT_CLIENT_ID are unset; tokens and data are samples"
             )
 
-    @cached_property
-    def offline(self) -> bool:
-        """Whether `fetch` answers with sample data: in MOCK mode, unless the API itself is on this machine."""
-        api = self.config.api_base_url
-        return self.mode == "mock" and (api is None or not is_loopback(origin_of(api).host))
-
     @property
     def policy(self) -> EndpointPolicy:
         if self.offline and self.config.allowed_endpoints is None and self.config.endpoint_scopes is None:
             return self.mock.policy()
-        return self._configured_policy
+        if self._policy is None:
+            self._policy = self.config.policy(MOCK_ISSUER if self.offline else self._api_base_url())
+        return self._policy
 
     def forget_tokens(self) -> None:
         """Drop what is held, so that an `auth` handed out earlier ends with its client; a shared cache stays."""
@@ -86,7 +87,7 @@ class Parts:
         return DelegationAuth(
             source,
             request,
-            origins=[self._api_origin] if origins is None else origins,
+            origins=self._api_origins() if origins is None else origins,
             loopback_only=self.mode == "mock",
             allow_http=self.config.allow_http,
         )
@@ -95,8 +96,8 @@ class Parts:
         deadline = self.clock.steady() + self.config.timeout
         return Call(url=grant.url, deadline=deadline, limit=self.config.max_response_bytes)
 
-    def answer(self, answer: Reply | Failure, token: DelegationToken) -> FetchResult:
-        return read_answer(answer, token, limit=self.config.max_response_bytes)
+    def answer(self, answer: Reply | Failure, used: Used | AsyncUsed) -> FetchResult:
+        return read_answer(answer, used.last, limit=self.config.max_response_bytes, refused=used.refused)
 
     def sample(self, grant: EndpointGrant, token: DelegationToken) -> FetchResult:
         data = self.mock.answer(grant.path, token)
@@ -105,13 +106,10 @@ class Parts:
     def describe(self, name: str) -> str:
         return f"{name}(mode={self.mode!r}, base_url={self.config.base_url!r}, client_id={self.config.client_id!r})"
 
-    @cached_property
-    def _configured_policy(self) -> EndpointPolicy:
-        return self.config.policy(MOCK_ISSUER if self.offline else self._api_base_url())
-
-    @cached_property
-    def _api_origin(self) -> str:
-        return str(origin_of(self._api_base_url()))
+    def _api_origins(self) -> list[str]:
+        if self._origins is None:
+            self._origins = [str(origin_of(self._api_base_url()))]
+        return self._origins
 
     def _api_base_url(self) -> str:
         url = self.config.api_base_url
@@ -179,29 +177,31 @@ class Used:
     """A source for one request: the token that is already there, and a new one only once that was refused."""
 
     def __init__(self, source: TokenSource, token: DelegationToken) -> None:
-        self._source, self.last, self._refused = source, token, False
+        self._source, self.last = source, token
+        self.refused: DelegationToken | None = None  # what the API has seen before `last`
 
     def token(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
-        if self._refused:
-            self.last, self._refused = self._source.token(request), False
+        if self.last is self.refused:
+            self.last = self._source.token(request)
         return self.last
 
     def forget(self, token: DelegationToken) -> None:
         self._source.forget(token)
-        self._refused = True
+        self.refused = token
 
 
 class AsyncUsed:
     """What `Used` is, for coroutines."""
 
     def __init__(self, source: AsyncTokenSource, token: DelegationToken) -> None:
-        self._source, self.last, self._refused = source, token, False
+        self._source, self.last = source, token
+        self.refused: DelegationToken | None = None  # what the API has seen before `last`
 
     async def atoken(self, request: TokenRequest, *, force: bool = False) -> DelegationToken:
-        if self._refused:
-            self.last, self._refused = await self._source.atoken(request), False
+        if self.last is self.refused:
+            self.last = await self._source.atoken(request)
         return self.last
 
     def forget(self, token: DelegationToken) -> None:
         self._source.forget(token)
-        self._refused = True
+        self.refused = token

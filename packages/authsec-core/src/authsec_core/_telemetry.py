@@ -9,10 +9,11 @@ Names follow https://opentelemetry.io/docs/specs/semconv/ where it has them; `do
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -38,6 +39,9 @@ _SCOPE: Final = "authsec_core"  # the instrumentation scope: who speaks
 _STAND_INS: Final = ("opentelemetry.trace", "opentelemetry.metrics")  # where the API keeps its proxies and no-ops
 # Seconds; those of http.client.request.duration. An SDK's own default is made for milliseconds.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+
+
+_log = logging.getLogger("authsec")
 
 
 class Observation:
@@ -86,7 +90,17 @@ def count_lookup(result: Lookup) -> None:
     """Count one look into the cache. Call it with no lock held: what it calls is the application's."""
     instruments = _application.instruments()
     if instruments is not None:
-        instruments.lookups.add(1, {"authsec.cache.result": result})
+        with _harmless():
+            instruments.lookups.add(1, {"authsec.cache.result": result})
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """Let nothing that the application's SDK, processors or exporters raise take a token or an answer from a caller."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 -- the rim: what they are told is no part of what was asked of us
+        _log.debug("OpenTelemetry could not be told", exc_info=True)
 
 
 class _Told(Observation):
@@ -105,13 +119,18 @@ class _Told(Observation):
     def __enter__(self) -> Observation:
         self._began = self._clock.steady()
         if self._tracer is not None:
-            from opentelemetry import context, trace
-
-            # A fetch is more than one request (perhaps an exchange, and a GET), so that it is no CLIENT itself.
-            kind = trace.SpanKind.CLIENT if self._name == "exchange" else trace.SpanKind.INTERNAL
-            self._span = self._tracer.start_span(f"authsec.{self._name}", kind=kind, attributes=self._attributes)
-            self._attached = context.attach(trace.set_span_in_context(self._span))
+            with _harmless():
+                self._enter_span(self._tracer)
         return self
+
+    def _enter_span(self, tracer: Tracer) -> None:
+        from opentelemetry import context, trace
+
+        # A fetch is more than one request (perhaps an exchange, and a GET), so that it is no CLIENT itself.
+        kind = trace.SpanKind.CLIENT if self._name == "exchange" else trace.SpanKind.INTERNAL
+        span = tracer.start_span(f"authsec.{self._name}", kind=kind, attributes=self._attributes)
+        self._attached = context.attach(trace.set_span_in_context(span))
+        self._span = span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -126,11 +145,14 @@ class _Told(Observation):
         labels = {"authsec.mode": self._attributes["authsec.mode"], "authsec.outcome": _outcome(error)}
         labels |= {} if code is None else {"error.type": code}
         if self._instruments is not None:  # while the span is current, so that exemplars can name it
-            self._instruments.requests[self._name].add(1, labels)
-            self._instruments.durations[self._name].record(self._clock.steady() - self._began, labels)
+            with _harmless():
+                self._instruments.requests[self._name].add(1, labels)
+            with _harmless():
+                self._instruments.durations[self._name].record(self._clock.steady() - self._began, labels)
         self._leave()
         if self._span is not None:
-            _end(self._span, {**self._attributes, **labels}, code)
+            with _harmless():
+                _end(self._span, {**self._attributes, **labels}, code)
 
     def asked(self, scopes: frozenset[str] | None) -> None:
         """Note the scopes that are asked for."""

@@ -189,7 +189,7 @@ class AuthSecClient:
             answer = send(self._pool.client(), parts.call(grant), parts.clock, auth=parts.auth(used, request))
             seen.answered(answer)
             seen.got(used.last)
-            return parts.answer(answer, used.last)
+            return parts.answer(answer, used)
 
     def close(self) -> None:
         """Close the connections and forget the tokens, but for those of a shared cache. May be called twice."""
@@ -323,7 +323,7 @@ class AsyncAuthSecClient:
             answer = await send_async(http, parts.call(grant), parts.clock, auth=parts.auth(used, request))
             seen.answered(answer)
             seen.got(used.last)
-            return parts.answer(answer, used.last)
+            return parts.answer(answer, used)
 
     async def release(self) -> None:
         """Close the connections of the running loop; the client and its tokens stay usable, here too.

@@ -51,8 +51,8 @@ class AuthSecConfig(BaseSettings):
         workload_token_file: `AUTHSEC_WORKLOAD_TOKEN_FILE`: a file with a workload JWT as proof, read for each exchange.
         audience: `AUTHSEC_AUDIENCE`: asked for, and then required of each token's `aud`.
         issuer: `AUTHSEC_ISSUER`: required of each token's `iss` when set.
-        timeout: `AUTHSEC_TIMEOUT`: seconds for one exchange in all, retries included, and for one fetch; a blocking
-            fetch that has to get another token, or waits for one, may take both.
+        timeout: `AUTHSEC_TIMEOUT`: seconds for one token exchange, retries included; and again for one fetch. A
+            blocking fetch that must renew its token may take twice that.
         connect_timeout: `AUTHSEC_CONNECT_TIMEOUT`: seconds for one connection.
         retries: `AUTHSEC_RETRIES`: how often a failed exchange is repeated, 0 to 3.
         refresh_margin: `AUTHSEC_REFRESH_MARGIN`: seconds before its end that a token is renewed, at most a quarter of

@@ -6,6 +6,7 @@ Pure: it is handed what came back. No result ever holds a header, a token, a tra
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NoReturn
 
@@ -81,12 +82,15 @@ class FetchResult:
         return replace(self, message=(self.message or "")[:characters])
 
 
-def read_answer(answer: Reply | Failure, token: DelegationToken, *, limit: int) -> FetchResult:
+def read_answer(
+    answer: Reply | Failure, token: DelegationToken, *, limit: int, refused: DelegationToken | None = None
+) -> FetchResult:
     """Return the data that a protected API answered with.
 
     Args:
         token: The token that was sent; should the API echo it, it is taken out.
         limit: The bytes of body that were read at most.
+        refused: Another token that the API has seen before, and may echo as well.
 
     Raises:
         DownstreamDeniedError: 401 or 403.
@@ -98,7 +102,8 @@ def read_answer(answer: Reply | Failure, token: DelegationToken, *, limit: int) 
     if not 200 <= answer.status < 300:
         raise _refusal(answer.status)
     declared = "json" in answer.headers.get("Content-Type", "").lower()
-    data = _data(answer.body, token, text_will_do=not declared)
+    sent = [token] if refused is None else [token, refused]
+    data = _data(answer.body, sent, text_will_do=not declared)
     if data is _UNUSABLE:
         raise DownstreamError(f"The API's answer is {'not valid JSON' if declared else 'neither JSON nor text'}.")
     return FetchResult(status="success", mode=token.mode, code=answer.status, data=data, token=token)
@@ -129,16 +134,16 @@ def _refusal(status: int) -> DownstreamError:
     return DownstreamError(f"The API answered {status}: check the endpoint.", status=status)
 
 
-def _data(body: bytes, token: DelegationToken, *, text_will_do: bool) -> Any:
+def _data(body: bytes, sent: Sequence[DelegationToken], *, text_will_do: bool) -> Any:
     """Return what the body says. It raises nothing: an error's context would hold the body."""
     try:
-        text = _without(token, body.decode("utf-8-sig"))  # RFC 8259 section 8.1: JSON is UTF-8, and nothing is guessed
+        text = _without(sent, body.decode("utf-8-sig"))  # RFC 8259 section 8.1: JSON is UTF-8, and nothing is guessed
     except UnicodeDecodeError:
         return _UNUSABLE
     data = _parsed(text)
     if data is _UNUSABLE:
         return text if text_will_do and "\0" not in text else _UNUSABLE
-    return _parsed(_without(token, _unescaped(data))) if "\\u" in text else data
+    return _parsed(_without(sent, _unescaped(data))) if "\\u" in text else data
 
 
 def _unescaped(data: Any) -> str:
@@ -149,11 +154,12 @@ def _unescaped(data: Any) -> str:
         return "too deep"
 
 
-def _without(token: DelegationToken, text: str) -> str:
-    """Take out the token, and the parts of it that matter, in case the API echoes the request."""
-    for secret in (token.value, *token.value.split(".")[1:]):
-        if len(secret) >= _SHORTEST_PART:
-            text = text.replace(secret, _REMOVED)
+def _without(sent: Sequence[DelegationToken], text: str) -> str:
+    """Take out the tokens, and the parts of them that matter, in case the API echoes a request."""
+    for token in sent:
+        for secret in (token.value, *token.value.split(".")[1:]):
+            if len(secret) >= _SHORTEST_PART:
+                text = text.replace(secret, _REMOVED)
     return text
 
 

@@ -88,6 +88,7 @@ class DelegationToken:
         jti: str | None = None,
         spiffe_id: str | None = None,
         audience: Iterable[str] = (),
+        excess_scopes: Iterable[str] = (),
         clock: Clock = SYSTEM_CLOCK,
     ) -> DelegationToken:
         """Return the LIVE token that was received just now: what a `TokenSource` of one's own hands out.
@@ -99,6 +100,7 @@ class DelegationToken:
             jti: Its public name.
             spiffe_id: Its `sub`.
             audience: Its `aud`.
+            excess_scopes: Those of `scopes` that were not asked for.
             clock: For tests, which move a `FakeClock`.
         """
         now = clock.wall()
@@ -111,6 +113,7 @@ class DelegationToken:
             jti=jti,
             spiffe_id=spiffe_id,
             audience=tuple(audience),
+            excess_scopes=frozenset(excess_scopes),
             sent_at=clock.steady(),
         )
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
+from authsec_core._version import __version__
 from authsec_core.cli._arguments import Arguments, UsageError, parse
 from authsec_core.cli._outcome import Outcome
 from authsec_core.cli._output import Tables, write_json
@@ -23,7 +24,10 @@ __all__ = ["main"]
 _FAILED: Final = 1
 _USAGE: Final = 2
 _INTERRUPTED: Final = 130  # what shells report for an interrupt
-_NO_RICH: Final = "authsec: tables need rich, which the extra authsec-core[cli] brings: install it, or add --json"
+_NO_RICH: Final = (
+    "authsec: tables need rich, which the wheel's extra 'cli' brings: "
+    f'pip install "dist/authsec_core-{__version__}-py3-none-any.whl[cli]", or add --json'
+)
 
 
 def main(argv: Sequence[str] | None = None, *, clock: Clock = SYSTEM_CLOCK) -> int:

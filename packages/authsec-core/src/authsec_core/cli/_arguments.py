@@ -20,7 +20,7 @@ from authsec_core.scopes import parse_scopes
 __all__ = ["Arguments", "UsageError", "parse"]
 
 _EPILOG = "Settings come from AUTHSEC_* variables and from --env-file. Exit codes: 0 well, 1 failed, 2 wrong usage."
-_NAME = re.compile(r"--?[A-Za-z][A-Za-z-]{0,30}")
+_NAME = re.compile(r"--[a-z][a-z-]{1,20}(?==|$)|-[A-Za-z]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,8 @@ def parse(argv: Sequence[str]) -> Arguments:
     values, extra = parser.parse_known_args(argv)
     if extra:
         options = ", ".join(name[0] for name in map(_NAME.match, extra) if name is not None)
-        parser.error(f"there is no option {options}" if options else "there are arguments too many")
+        unnamed = "is no such option" if any(name.startswith("-") for name in extra) else "are arguments too many"
+        parser.error(f"there is no option {options}" if options else f"there {unnamed}")
     return Arguments(**vars(values))
 
 

@@ -63,8 +63,8 @@ def outcome(kind: Kind, document: Mapping[str, Any], *, failed: bool, secrets: I
     """Return the outcome with `document`, without the `secrets` and every part of them that matters."""
     try:
         # Indented, because that takes the most stack: what passes here can be printed in every form.
-        text = json.dumps(document, indent=1)
-    except RecursionError:
+        text = json.dumps(document, indent=1, allow_nan=False)
+    except (RecursionError, ValueError):  # too deep, or a number like 1e999, for which JSON has no form
         return Outcome(kind="error", document=_TOO_DEEP, exit_code=1)
     for secret in secrets:
         for part in _parts(secret()):
@@ -133,6 +133,6 @@ _TOO_DEEP: Final[Mapping[str, Any]] = {
     "status": "error",
     "mode": None,
     "code": "too_deep",
-    "message": "The answer is nested too deeply to be shown.",
+    "message": "The answer is nested too deeply, or has numbers that are too large, to be shown.",
     "retryable": False,
 }

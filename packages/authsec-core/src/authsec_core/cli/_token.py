@@ -7,6 +7,7 @@ A program that needs a token asks `AuthSecClient.get_delegation_token`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from authsec_core._clock import Clock
 from authsec_core._version import __version__
@@ -50,8 +51,14 @@ def _described(
         "granted": sorted(granted.scopes),
         "excess": sorted(granted.excess_scopes),
         "seconds_left": max(0.0, round(granted.expires_at - clock.wall(), 3)),
-        "expires_at": format_time(granted.expires_at),
+        "expires_at": _instant(granted.expires_at),
         "header": header,
         "claims": claims,
     }
     return outcome("token", document, failed=False, secrets=secrets)
+
+
+def _instant(at: float) -> str | None:
+    with suppress(ValueError, OverflowError, OSError):
+        return format_time(at)
+    return None  # a year that calendars have no form for
