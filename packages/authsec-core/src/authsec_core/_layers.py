@@ -6,7 +6,6 @@ been meant as a limit, is refused here, since pydantic would pass it over.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -142,6 +141,8 @@ def _check_names(names: Iterable[str], fields: Iterable[str]) -> None:
     fields = tuple(fields)
     known = {name for field in fields for name in _variables(field)}
     for name in unknown_names(names, fields):
+        import difflib  # here, because settings are rarely misspelt
+
         meant = _MEANT.get(name) or next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.86)), None)
         if meant is not None:
             raise ConfigurationError(f"{name} is not a setting: did you mean {meant}?")
