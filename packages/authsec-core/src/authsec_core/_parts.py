@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from authsec_core._clock import Clock
 from authsec_core._exchange import ExchangeRules
@@ -21,9 +21,11 @@ from authsec_core.config import AuthSecConfig
 from authsec_core.endpoints import EndpointGrant, EndpointPolicy
 from authsec_core.errors import ConfigurationError
 from authsec_core.fetch import FetchResult, read_answer
-from authsec_core.mock import MOCK_CLIENT_ID, MockAuthority
 from authsec_core.source import AsyncTokenSource, Identity, TokenRequest, TokenSource
 from authsec_core.token import MOCK_ISSUER, DelegationToken, Mode, Secret
+
+if TYPE_CHECKING:
+    from authsec_core.mock import MockAuthority, MockSource
 
 __all__ = ["AsyncUsed", "Parts", "Used"]
 
@@ -75,6 +77,11 @@ class Parts:
         if self._policy is None:
             self._policy = self.config.policy(MOCK_ISSUER if self.offline else self._api_base_url())
         return self._policy
+
+    def mock_source(self) -> MockSource:
+        from authsec_core.mock import MockSource
+
+        return MockSource(self.mock, client_id=self.identity.client_id, audience=self.identity.audience)
 
     def forget_tokens(self) -> None:
         """Drop what is held, so that an `auth` handed out earlier ends with its client; a shared cache stays."""
@@ -151,11 +158,15 @@ def _mock_authority(config: AuthSecConfig, given: MockAuthority | None, clock: C
         raise ConfigurationError("mock= was given, but the settings mean LIVE mode: set AUTHSEC_MODE=mock, or drop it")
     if given is not None and config.mock_permissions is not None:
         raise ConfigurationError("AUTHSEC_MOCK_PERMISSIONS and mock= are both given: tell MockAuthority instead")
+    from authsec_core.mock import MockAuthority  # here, as below: not before there is a client
+
     return given or MockAuthority(config.mock_permissions, clock=clock)
 
 
 def _identity(config: AuthSecConfig) -> Identity:
     if config.resolved_mode == "mock":
+        from authsec_core.mock import MOCK_CLIENT_ID
+
         client_id = config.client_id or MOCK_CLIENT_ID
         return Identity(base_url=MOCK_ISSUER, client_id=client_id, proof=NoProof(), audience=config.audience)
     proof: Proof = NoProof()

@@ -20,7 +20,7 @@ from authsec_core.token import DelegationToken
 __all__ = ["DelegationAuth"]
 
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})  # RFC 9110 section 9.2.2
-_INVALID_TOKEN = re.compile(r'(?:^|[\s,])error\s*=\s*"?invalid_token"?(?:$|[\s,])', re.IGNORECASE)  # RFC 6750 section 3
+_REFUSED_AS_INVALID = r'(?i)(?:^|[\s,])error\s*=\s*"?invalid_token"?(?:$|[\s,])'  # RFC 6750 section 3
 
 
 class DelegationAuth(httpx.Auth):
@@ -132,5 +132,5 @@ def _worth_repeating(request: httpx.Request, response: httpx.Response) -> bool:
         and "Authorization" in response.request.headers  # else a redirect led elsewhere, and who refused saw no token
         and request.method in _IDEMPOTENT
         and isinstance(request.stream, httpx.ByteStream)  # a body that is still there to be sent again
-        and _INVALID_TOKEN.search(response.headers.get("WWW-Authenticate", "")) is not None
+        and re.search(_REFUSED_AS_INVALID, response.headers.get("WWW-Authenticate", "")) is not None
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import httpx
 from pydantic import SecretStr
@@ -23,7 +23,6 @@ from authsec_core.cache import TokenCache
 from authsec_core.config import AuthSecConfig
 from authsec_core.endpoints import EndpointPolicy
 from authsec_core.fetch import FetchResult
-from authsec_core.mock import MockAuthority, MockSource
 from authsec_core.source import (
     AsyncCachingSource,
     AsyncLiveSource,
@@ -34,6 +33,9 @@ from authsec_core.source import (
     TokenSource,
 )
 from authsec_core.token import DelegationToken, Mode
+
+if TYPE_CHECKING:
+    from authsec_core.mock import MockAuthority
 
 __all__ = ["AsyncAuthSecClient", "AuthSecClient"]
 
@@ -78,9 +80,7 @@ class AuthSecClient:
         self._parts = parts = Parts(config, given, mock=mock, token_cache=token_cache, product=product, clock=clock)
         self._pool = Pool(parts.options, transport)
         self._direct: TokenSource = (
-            MockSource(parts.mock, client_id=parts.identity.client_id, audience=parts.identity.audience)
-            if parts.mode == "mock"
-            else LiveSource(parts.identity, parts.rules, self._pool, clock)
+            parts.mock_source() if parts.mode == "mock" else LiveSource(parts.identity, parts.rules, self._pool, clock)
         )
         self._caching = CachingSource(self._direct, parts.identity, parts.cache, patience=2 * parts.rules.timeout)
         self._at_hand: dict[str | None, Lease] = {}
@@ -242,7 +242,7 @@ class AsyncAuthSecClient:
         self._parts = parts = Parts(config, given, mock=mock, token_cache=token_cache, product=product, clock=clock)
         self._pool = AsyncPool(parts.options, transport)
         self._direct: AsyncTokenSource = (
-            MockSource(parts.mock, client_id=parts.identity.client_id, audience=parts.identity.audience)
+            parts.mock_source()
             if parts.mode == "mock"
             else AsyncLiveSource(parts.identity, parts.rules, self._pool, clock)
         )
