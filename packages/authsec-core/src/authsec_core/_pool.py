@@ -10,8 +10,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import httpx
 
@@ -71,8 +70,7 @@ class Pool:
         self._client = None
 
 
-@dataclass(frozen=True, slots=True)
-class _OnLoop:
+class _OnLoop(NamedTuple):
     client: httpx.AsyncClient
     to_close: list[httpx.AsyncClient]
     closer: AsyncGenerator[None, None]

@@ -7,7 +7,6 @@ tells it what came of it.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
@@ -48,8 +47,7 @@ class CacheKey(NamedTuple):
     ttl: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Lead:
+class Lead(NamedTuple):
     """The caller is to ask for a token and then call `store`, `fail` or `abandon`.
 
     Attributes:
@@ -65,8 +63,7 @@ class Lead:
     force: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(NamedTuple):
     """Someone else is asking: wait for this flight.
 
     Attributes:
@@ -78,14 +75,16 @@ class Join:
     older: bool = False
 
 
-@dataclass(slots=True)
 class _Slot:
-    lease: Lease | None = None
-    lead: Lead | None = None
-    error: AuthSecError | None = None
-    quiet_until: float = float("-inf")
-    granted: int = 0  # the number of the request that the lease came of
-    failed: int = 0  # the same for the error
+    __slots__ = ("error", "failed", "granted", "lead", "lease", "quiet_until")
+
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+        self.lead: Lead | None = None
+        self.error: AuthSecError | None = None
+        self.quiet_until = float("-inf")
+        self.granted = 0  # the number of the request that the lease came of
+        self.failed = 0  # the same for the error
 
 
 class TokenCache:
