@@ -105,7 +105,7 @@ def test_the_default_name_tells_identities_apart_and_tells_nobody_who_they_are()
     """Stable for one identity, different for another; MOCK, where there is none, it is plain."""
     name = parts(client()).name
     assert name == parts(client(agent_key=KEY)).name == parts(client(), per_call=True).name
-    others = [
+    others: list[dict[str, Any]] = [
         {"client_id": "7c9e6679-7425-40de-944b-e07fc1f90ae8"},
         {"base_url": "https://other.invalid"},
         {"audience": "other"},
