@@ -190,7 +190,7 @@ class TestSpans:
         assert child.parent is not None
         assert span.context is not None
         assert child.parent.span_id == span.context.span_id
-        assert not [told for told in backend.exported if "people" in str(told) or "1815" in str(told)]
+        assert not [told for told in backend.exported if "people" in str(told) or "born" in str(told)]
 
     def test_a_mock_fetch_names_no_server(self, driver: Driver, backend: Backend) -> None:
         """Nothing was asked of anyone, so that there is a fetch and no exchange."""
