@@ -9,23 +9,23 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from authsec_core import AsyncAuthSecClient, AuthSecConfig, TokenRejectedError, TokenVerifier, VerifiedToken
-from authsec_core._clock import SYSTEM_CLOCK
-from authsec_core.testing import FakeClock, LocalAgent, LocalAuthority, LoopbackServer, Reply, Request, ScriptedModel
+sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))  # importlib mode adds no folders
+
+from coroutine_fixtures import ProtectedApi, _fresh_process, api, authority, live  # noqa: F401 - fixtures
+
+from authsec_core.testing import LocalAgent, LocalAuthority, ScriptedModel
 
 if TYPE_CHECKING:
     from autogen_agentchat.agents import AssistantAgent
 
-DATA = {"metrics": {"active": 7, "from": "the API"}, "records": ["rec-1", "rec-2"]}
-NEEDED = {"metrics": "read:metrics", "records": "read:records"}
 LONGEST = 20.0  # seconds; what takes longer hangs
 
 
@@ -33,14 +33,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Collect these tests only where AgentChat is, or must be."""
     here = all(importlib.util.find_spec(name) for name in ("autogen_agentchat", "autogen_ext"))
     return None if here or config.getoption("no_skipped_modules") else True
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give each test a process that has no client yet."""
-    from authsec_autogen import _coroutine_tool
-
-    monkeypatch.setattr(_coroutine_tool, "ENVIRONMENT", type(_coroutine_tool.ENVIRONMENT)())
 
 
 @pytest.fixture
@@ -57,80 +49,11 @@ def finish() -> Callable[[Coroutine[Any, Any, Any]], Any]:
 
 
 @pytest.fixture
-def authority() -> Iterator[LocalAuthority]:
-    """A running authority that knows no agent yet."""
-    with LocalAuthority() as running:
-        yield running
-
-
-@dataclass
-class ProtectedApi:
-    """A small API that lets in whoever has the scope, and remembers who came with what."""
-
-    verifier: TokenVerifier
-    clock: FakeClock
-    server: LoopbackServer = field(init=False)
-    callers: list[VerifiedToken] = field(default_factory=list)
-    tokens: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.server = LoopbackServer(self._answer)
-
-    @property
-    def base_url(self) -> str:
-        """The API's address."""
-        return self.server.base_url
-
-    def _answer(self, request: Request) -> Reply:
-        token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        self.tokens.append(token)
-        try:
-            verified = self.verifier.verify(token)
-        except TokenRejectedError:
-            return Reply(status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
-        topic = request.path.removeprefix("/secure-vault/")
-        if NEEDED.get(topic) not in verified.scopes:
-            return Reply(status=403)
-        self.callers.append(verified)
-        # A careless API: what it was sent comes back.
-        return Reply.of_json({"topic": DATA[topic], "debug": request.headers["authorization"]})
-
-
-@pytest.fixture
-def api(authority: LocalAuthority) -> Iterator[ProtectedApi]:
-    """A running API that trusts the authority."""
-    clock = FakeClock(wall=SYSTEM_CLOCK.wall())
-    verifier = TokenVerifier(
-        issuer=authority.issuer,
-        audience="authsec-api",
-        jwks_url=authority.jwks_url,
-        revocation_max_age=2.0,
-        clock=clock,
-    )
-    protected = ProtectedApi(verifier, clock)
-    with protected.server:
-        yield protected
-
-
-@pytest.fixture
-def live(authority: LocalAuthority, api: ProtectedApi) -> Callable[..., AsyncAuthSecClient]:
-    """A function that makes a LIVE client for an agent. Its sockets end with the loop that used them."""
-
-    def make(agent: LocalAgent, *, transport: Any = None, **settings: Any) -> AsyncAuthSecClient:
-        given = {
-            "base_url": authority.base_url,
-            "client_id": agent.client_id,
-            "agent_key": agent.agent_key,
-            "api_base_url": api.base_url,
-            **settings,
-        }
-        return AsyncAuthSecClient(AuthSecConfig(**given), transport=transport)
-
-    return make
-
-
-@pytest.fixture
-def environ(authority: LocalAuthority, api: ProtectedApi, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def environ(
+    authority: LocalAuthority,  # noqa: F811 - the fixture from above
+    api: ProtectedApi,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., None]:
     """A function that makes the environment describe an agent."""
 
     def describe(agent: LocalAgent, **more: str) -> None:
