@@ -71,7 +71,7 @@ os.environ.pop(_STARTED_AGAIN, None)
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 _UNTIL_312 = ("3.12", "3.11", "3.10")
-PACKAGES = ("authsec-core", "authsec-autogen", "authsec-crewai")
+PACKAGES = ("authsec-core", "authsec-autogen", "authsec-crewai", "authsec-server")
 
 nox.needs_version = ">=2025.11.12"
 nox.options.default_venv_backend = "uv"
@@ -165,8 +165,8 @@ def _autogen(session: nox.Session, *extras: str) -> str:
 
 @nox.session(python=_one_of("3.12", "3.11", "3.13", "3.10"))
 def demo(session: nox.Session) -> None:
-    """Run the demo: AutoGen and CrewAI, MOCK and LIVE, a refusal and a revocation. `-- --json` for machines."""
-    _install(session, "authsec-core", _autogen(session), "authsec-crewai")
+    """Run the demo: AutoGen and CrewAI, MOCK and LIVE, a refusal and a revocation. `-- --postgres`, `-- --json`."""
+    _install(session, "authsec-core", _autogen(session), "authsec-crewai", "authsec-server[testing]")
     session.run("python", "examples/demo.py", *session.posargs, env=_private(session), stderr=None)
 
 
@@ -174,7 +174,7 @@ _WITHOUT_FRAMEWORK = [*(f"packages/{package}/tests" for package in PACKAGES), "t
 
 
 def _install_without_framework(session: nox.Session) -> None:
-    _install(session, "authsec-core[cli,otel]", "authsec-autogen", groups=["test"])
+    _install(session, "authsec-core[cli,otel]", "authsec-autogen", "authsec-server[testing]", groups=["test", "server"])
     session.install("--no-deps", next(_build(session).glob("authsec_crewai-*.whl")).as_uri())
 
 
@@ -265,7 +265,8 @@ def examples(session: nox.Session, ag2: bool) -> None:
     else:
         adapter = _autogen(session, "agentchat", "agent-framework")
         models = ["autogen-ext[openai]>=0.4.9,<0.8", "agent-framework-openai"]
-        _install(session, "authsec-core[cli,otel]", adapter, "authsec-crewai", groups=["test"], also=models)
+        packages = ["authsec-core[cli,otel]", adapter, "authsec-crewai", "authsec-server[testing]"]
+        _install(session, *packages, groups=["test"], also=models)
     chosen = ["-k", "ag2_agent or (test_docs and ag2)" if ag2 else "not ag2_agent"]
     session.run("pytest", "tests/examples", *chosen, *session.posargs, env=_private(session))
 
@@ -293,7 +294,8 @@ def types(session: nox.Session) -> None:
         _autogen(session, "agentchat", "agent-framework"),
         ["autogen-ext[openai]", "agent-framework-openai"],
     )
-    _install(session, "authsec-core", adapter, "authsec-crewai", groups=["test", "types"], also=[*models, "ag2>=1,<2"])
+    packages = ["authsec-core", adapter, "authsec-crewai", "authsec-server[testing]"]
+    _install(session, *packages, groups=["test", "server", "types"], also=[*models, "ag2>=1,<2"])
     session.run("mypy")
     for folder in sorted({*ROOT.glob("packages/*/tests"), ROOT / "tests"}):
         session.run("mypy", str(folder), env={"MYPYPATH": os.pathsep.join([str(folder), str(folder / "shared")])})
@@ -348,11 +350,14 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Run the tests of the core with the oldest dependencies that its metadata allows."""
-    session.install("--resolution=lowest-direct", "-r", "packages/authsec-core/pyproject.toml", "--all-extras")
-    _install(session, "authsec-core", groups=["test"])
+    """Run the tests of the core and the server with the oldest dependencies that their metadata allows."""
+    core = f"authsec-core @ {next(_build(session).glob('authsec_core-*.whl')).as_uri()}"
+    packages = ["authsec-core", "authsec-server"]
+    requirements = [part for package in packages for part in ("-r", f"packages/{package}/pyproject.toml")]
+    session.install("--resolution=lowest-direct", *requirements, "--all-extras", core)
+    _install(session, *packages, groups=["test", "server"])
     session.run("uv", "pip", "list")
-    session.run("pytest", "packages/authsec-core/tests", *session.posargs, env=_private(session))
+    session.run("pytest", "-n", "2", *(f"packages/{package}/tests" for package in packages), env=_private(session))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The demo: AutoGen and CrewAI agents fetch protected data, in MOCK and then LIVE; then a refusal and a revocation.
 
-Everything is real but the model: the frameworks, HTTP, RS256, an authority and a protected API, all on this machine.
-`--json` prints the outcome for programs. The exit code is 0 when every step came out as it should.
+Everything is real but the model: the frameworks, HTTP, RS256, an authority with its database and audit, and a protected
+API, all on this machine. The authority keeps its data in SQLite; with `--postgres`, in a PostgreSQL that is started for
+it. `--json` prints the outcome for programs. The exit code is 0 when every step came out as it should.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from authsec_core import AuthSecClient, AuthSecConfig, DelegationToken, TokenVerifier
-from authsec_core.testing import LocalAgent, LocalAuthority, LoopbackServer, ScriptedModel, assert_no_secret, call
+from authsec_core.testing import LoopbackServer, ScriptedModel, assert_no_secret, call
+from authsec_server.testing import DevAuthority, LocalPostgres, OnboardedAgent
 from model import summary
 from protected_api import protected_api
 
@@ -28,7 +30,8 @@ Chat = Callable[[AuthSecClient, str, ScriptedModel, str], None]
 METRICS = {"endpoint": "secure-vault/metrics", "scope": "read:metrics"}
 RECORDS = {"endpoint": "secure-vault/records", "scope": "read:records"}
 PAYROLL = {"endpoint": "finance/payroll", "scope": "read:payroll"}
-SETTLE = 1.0  # seconds in which the API is sure to have fetched the list of revoked tokens again
+MAX_AGE = 1.0  # seconds that the API goes by a status list; 5 by default
+SETTLE = 1.0 + MAX_AGE  # seconds until a revoked token is refused: the authority publishes it within one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +82,11 @@ def chat_crewai(client: AuthSecClient, name: str, model: ScriptedModel, task: st
 class Demo:
     """The steps, one after the other, each reported as it ends."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], *, postgres: bool) -> None:
         self._say = say
+        self._postgres = postgres
         self.steps: list[Step] = []
+        self.audit: list[dict[str, Any]] = []
 
     def run(self) -> None:
         """Run all of them."""
@@ -89,19 +94,37 @@ class Demo:
             self._say(f"\nLoading {framework} ...")
             with AuthSecClient(AuthSecConfig(mode="mock")) as client:
                 self._converse(f"{framework}, MOCK", chat, client, METRICS, "success")
-        with LocalAuthority() as authority:
+        with self._authority() as authority:
             verifier = TokenVerifier(
                 issuer=authority.issuer,
                 audience="authsec-api",
                 jwks_url=authority.jwks_url,
                 require_status=True,
-                revocation_max_age=SETTLE,
+                revocation_max_age=MAX_AGE,
             )
             with protected_api(verifier) as api:
                 self._live(authority, api)
+            self.audit = authority.client.get("/audit", params={"limit": 50}).raise_for_status().json()["items"][::-1]
 
-    def _live(self, authority: LocalAuthority, api: LoopbackServer) -> None:
-        analyst = authority.register(["read:metrics", "read:records"], agent_key="demo-key-of-the-analyst", ttl=900)
+    @contextlib.contextmanager
+    def _authority(self) -> Iterator[DevAuthority]:
+        with contextlib.ExitStack() as held:
+            url = None
+            if self._postgres:
+                self._say("\nStarting PostgreSQL ...")
+                url = held.enter_context(LocalPostgres()).create_database()
+            self._say(f"\nStarting an authority on {'PostgreSQL' if url else 'SQLite'} ...")
+            yield held.enter_context(DevAuthority(database_url=url))
+
+    def _live(self, authority: DevAuthority, api: LoopbackServer) -> None:
+        analyst = authority.onboard(
+            ["read:metrics", "read:records"],
+            name="analyst",
+            role="analyst",
+            agent_type="autogen-agent",
+            max_duration=15,
+            unit="minutes",
+        )
         with live_client(authority, api, analyst) as client:
             self._converse("AutoGen, LIVE", chat_autogen, client, METRICS, "success")
         with live_client(authority, api, analyst) as client:
@@ -113,9 +136,9 @@ class Demo:
         with live_client(authority, api, analyst) as client:
             self._revoke_midway(authority, analyst, client)
 
-    def _revoke_midway(self, authority: LocalAuthority, agent: LocalAgent, client: AuthSecClient) -> None:
+    def _revoke_midway(self, authority: DevAuthority, agent: OnboardedAgent, client: AuthSecClient) -> None:
         def revoke(_body: object) -> object:
-            authority.revoke_agent(agent.client_id)
+            authority.client.post(f"/clients/{agent.client_id}/revoke").raise_for_status()
             time.sleep(SETTLE)
             return call("fetch_secure_data", **METRICS)
 
@@ -172,7 +195,7 @@ class Demo:
         )
 
 
-def live_client(authority: LocalAuthority, api: LoopbackServer, agent: LocalAgent) -> AuthSecClient:
+def live_client(authority: DevAuthority, api: LoopbackServer, agent: OnboardedAgent) -> AuthSecClient:
     """Return a client for `agent`, as its environment would configure it."""
     return AuthSecClient(
         AuthSecConfig(
@@ -206,6 +229,29 @@ def table(steps: Sequence[Step]) -> str:
     """Return the closing table."""
     rows = [("agent", "mode", "scope", "jti", "ttl", "decision")]
     rows += [(s.agent[:13], s.mode, s.scope, s.jti[:13], f"{s.ttl} s" if s.ttl else "-", s.decision) for s in steps]
+    return aligned(rows)
+
+
+def audit_table(entries: Sequence[dict[str, Any]]) -> str:
+    """Return what the authority recorded of its agents."""
+    rows = [("#", "at", "who", "action", "decision", "scope, or why not")]
+    rows += [
+        (
+            str(entry["seq"]),
+            entry["at"][11:19],
+            entry["actor"].get("name") or entry["actor"]["kind"],
+            entry["action"],
+            entry["decision"],
+            entry.get("scope") or entry.get("reason") or "",
+        )
+        for entry in entries
+        if entry["action"] in ("client.onboard", "client.revoke", "delegation.create", "token.issue")
+    ]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return the rows as columns, the first of them as their heads."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
@@ -215,17 +261,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and report it."""
     parser = argparse.ArgumentParser(description="Agents fetch protected data with short-lived tokens.")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON; the transcript goes to stderr")
+    parser.add_argument("--postgres", action="store_true", help="let the authority use PostgreSQL, which is started")
     options = parser.parse_args(arguments)
     for name in [name for name in os.environ if name.startswith(("AUTHSEC_", "DOWNSTREAM_URL"))]:
         del os.environ[name]  # the demo is about none of your own agents
     started = time.monotonic()
-    demo = Demo(lambda text: print(text, file=sys.stderr if options.json else sys.stdout, flush=True))
+    said = sys.stderr if options.json else sys.stdout
+    demo = Demo(lambda text: print(text, file=said, flush=True), postgres=options.postgres)
     demo.run()
     good = all(step.as_expected for step in demo.steps)
     if options.json:
-        print(json.dumps({"ok": good, "steps": [asdict(step) for step in demo.steps]}, indent=2))
+        print(json.dumps({"ok": good, "steps": [asdict(step) for step in demo.steps], "audit": demo.audit}, indent=2))
     else:
-        print(f"\n{table(demo.steps)}\n")
+        print(f"\n{table(demo.steps)}\n\nWhat the authority recorded:\n\n{audit_table(demo.audit)}\n")
         print("No credential was in anything that a model received; each was searched for.")
         print(f"{'Everything came out as it should' if good else 'SOMETHING DID NOT COME OUT AS IT SHOULD'}", end=" ")
         print(f"({time.monotonic() - started:.0f} s).")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -100,9 +101,11 @@ def test_smoke_test_fails_with_a_code_where_the_agent_is_refused(run: Run) -> No
     assert "mock" not in done.stdout
 
 
-def test_demo_reports_each_step_to_programs(run: Run) -> None:
+@pytest.mark.parametrize("options", [[], ["--postgres"]], ids=["sqlite", "postgresql"])
+def test_demo_reports_each_step_to_programs(run: Run, options: list[str]) -> None:
     """`--json` prints one document in which every step came out as it should, and no credential."""
-    done = run(str(EXAMPLES / "demo.py"), "--json", AUTHSEC_MODE="live")  # the demo is about nobody's own settings
+    demo = str(EXAMPLES / "demo.py")
+    done = run(demo, "--json", *options, AUTHSEC_MODE="live")  # the demo is about nobody's own settings
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["ok"] is True
@@ -114,8 +117,10 @@ def test_demo_reports_each_step_to_programs(run: Run) -> None:
         ("live", "refused: delegation_refused"),
         ("live", "refused: delegation_refused"),
     ]
+    recorded = [(entry["action"], entry["decision"], entry.get("reason")) for entry in report["audit"]]
+    assert recorded[-2:] == [("client.revoke", "allow", None), ("token.issue", "deny", "client_revoked")]
     assert "eyJ" not in done.stdout
-    assert "demo-key" not in done.stdout + done.stderr
+    assert not re.search(r"(agk|opt)_[0-9a-f]{16}\.", done.stdout + done.stderr)
 
 
 def test_demo_prints_a_transcript_and_a_table(run: Run, tmp_path: Path) -> None:

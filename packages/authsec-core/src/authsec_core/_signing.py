@@ -33,9 +33,13 @@ class SigningKey:
     jwk: Mapping[str, str]
 
     @classmethod
-    def generate(cls) -> SigningKey:
-        """Make a 2048-bit key. Takes tenths of a second."""
-        private = generate_private_key(public_exponent=65537, key_size=2048)
+    def generate(cls, bits: int = 2048) -> SigningKey:
+        """Make a key of this size. Takes tenths of a second, and seconds for 4096 bits."""
+        return cls.of(generate_private_key(public_exponent=65537, key_size=bits))
+
+    @classmethod
+    def of(cls, private: RSAPrivateKey) -> SigningKey:
+        """Return the signing key that this private key is."""
         numbers = private.public_key().public_numbers()
         required = {"e": _number(numbers.e), "kty": "RSA", "n": _number(numbers.n)}  # sorted, as RFC 7638 wants them
         kid = base64url(hashlib.sha256(_compact_json(required)).digest())

@@ -97,7 +97,7 @@ class TokenVerifier:
         profile: Profile = "delegation",
         leeway: float = 5.0,
         require_status: bool = False,
-        revocation_max_age: float = 60.0,
+        revocation_max_age: float = 5.0,
         jwks_refresh: float = 300.0,
         jwks_max_age: float = 3600.0,
         cooldown: float = 5.0,

@@ -1,0 +1,129 @@
+"""What a client is, how it proves that, and what it may have, at one moment: the facts that a decision rests on.
+
+Read inside the ledger's transaction, so that whatever was revoked before is seen. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authsec_server.db.tables import client_keys, clients, roles, trust_delegations
+
+__all__ = ["ClientState", "Delegation", "Standing", "StoredKey", "load_standings"]
+
+ClientState = Literal["active", "disabled", "revoked"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredKey:
+    """An agent key, as far as it is kept.
+
+    Attributes:
+        mac: HMAC-SHA-256 of the key under the server's pepper.
+        not_after: Epoch seconds.
+    """
+
+    key_id: str
+    mac: bytes = field(repr=False)
+    not_after: float | None
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delegation:
+    """A trust delegation, with what its role allows now.
+
+    Attributes:
+        permissions: The role's.
+        allowed_actions: Those of the permissions that were delegated; None is all of them.
+        audiences: The APIs that its tokens may be for.
+        max_duration: Seconds.
+        not_after: Epoch seconds.
+    """
+
+    delegation_id: str
+    role: str
+    target_type: str
+    permissions: frozenset[str]
+    allowed_actions: frozenset[str] | None
+    audiences: frozenset[str]
+    max_duration: int
+    enabled: bool
+    not_after: float | None
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One client with its keys and delegations."""
+
+    client_id: str
+    name: str
+    agent_type: str
+    platform: str
+    spiffe_id: str
+    state: ClientState
+    keys: tuple[StoredKey, ...]
+    delegations: tuple[Delegation, ...]
+
+
+async def load_standings(connection: AsyncConnection, client_ids: Collection[str]) -> dict[str, Standing]:
+    """Return the standing of each of these clients that exists. Three queries, however many there are."""
+    if not client_ids:
+        return {}
+    keys = await _keys(connection, client_ids)
+    delegations = await _delegations(connection, client_ids)
+    found = await connection.execute(sa.select(clients).where(clients.c.client_id.in_(client_ids)))
+    return {
+        row.client_id: Standing(
+            client_id=row.client_id,
+            name=row.name,
+            agent_type=row.agent_type,
+            platform=row.platform,
+            spiffe_id=row.spiffe_id,
+            state=row.state,
+            keys=tuple(keys.get(row.client_id, ())),
+            delegations=tuple(delegations.get(row.client_id, ())),
+        )
+        for row in found
+    }
+
+
+async def _keys(connection: AsyncConnection, client_ids: Collection[str]) -> dict[str, list[StoredKey]]:
+    found: dict[str, list[StoredKey]] = {}
+    for row in await connection.execute(sa.select(client_keys).where(client_keys.c.client_id.in_(client_ids))):
+        key = StoredKey(
+            key_id=row.key_id, mac=bytes(row.mac), not_after=row.not_after, revoked=row.revoked_at is not None
+        )
+        found.setdefault(row.client_id, []).append(key)
+    return found
+
+
+async def _delegations(connection: AsyncConnection, client_ids: Collection[str]) -> dict[str, list[Delegation]]:
+    found: dict[str, list[Delegation]] = {}
+    query = (
+        sa.select(trust_delegations, roles.c.permissions)
+        .join(roles, roles.c.name == trust_delegations.c.role)
+        .where(trust_delegations.c.client_id.in_(client_ids))
+        .order_by(trust_delegations.c.created_at, trust_delegations.c.delegation_id)
+    )
+    for row in await connection.execute(query):
+        delegation = Delegation(
+            delegation_id=row.delegation_id,
+            role=row.role,
+            target_type=row.target_type,
+            permissions=frozenset(row.permissions),
+            allowed_actions=None if row.allowed_actions is None else frozenset(row.allowed_actions),
+            audiences=frozenset(row.audiences),
+            max_duration=row.max_duration,
+            enabled=row.enabled,
+            not_after=row.not_after,
+            revoked=row.revoked_at is not None,
+        )
+        found.setdefault(row.client_id, []).append(delegation)
+    return found

@@ -1,0 +1,356 @@
+"""The only writer: what is decided or changed commits together with its audit entries, or not at all.
+
+Decisions are collected while a transaction is under way and settled together in the next one (group commit). Each
+transaction holds the head of the chain, so that a decision sees every revocation that was acknowledged before, on
+whichever replica. What a decision says, and what a change does, is for others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authsec_core._clock import Clock
+from authsec_server.agents.standing import Standing, load_standings
+from authsec_server.audit.chain import chained, columns, sealed_text
+from authsec_server.audit.entry import Entry
+from authsec_server.db import tables
+from authsec_server.db.engine import Database
+from authsec_server.errors import StorageUnavailableError
+
+__all__ = ["Change", "Ledger", "Question", "Slot", "Verdict"]
+
+_LARGEST_BATCH: Final = 256  # decisions in one transaction
+_MOST_WAITING: Final = 4096
+_MOST_REMEMBERED: Final = 10_000  # clients
+
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """What the transaction gives a decision to work with.
+
+    Attributes:
+        at: Epoch seconds, the same for the whole transaction.
+        index: The place in the status lists that a token would have.
+        kid: The signing key that is active now.
+    """
+
+    at: float
+    index: int
+    kid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict(Generic[R_co]):
+    """A decision.
+
+    Attributes:
+        result: What the one who asked is told, once all is durable.
+        token: The row of `tokens`, if one is to be issued.
+    """
+
+    result: R_co
+    entry: Entry
+    token: Mapping[str, Any] | None = None
+
+
+class Question(Protocol[R_co]):
+    """Something to be decided by what one client may have now."""
+
+    @property
+    def client_id(self) -> str | None:
+        """Whose standing it depends on."""
+        ...
+
+    def judge(self, standing: Standing | None, slot: Slot) -> Verdict[R_co]:
+        """Decide. Pure and quick; the standing is None where there is no such client."""
+        ...
+
+
+class Change:
+    """One change under way: do it with `connection`, and say with `record` what was done.
+
+    Attributes:
+        connection: In the transaction.
+        at: Epoch seconds, the same for the whole transaction.
+    """
+
+    def __init__(self, connection: AsyncConnection, at: float) -> None:
+        self.connection = connection
+        self.at = at
+        self.entries: list[Entry] = []
+        self.touches_policy = False
+
+    def record(self, entry: Entry) -> None:
+        """Add an audit entry to the transaction."""
+        self.entries.append(entry)
+
+    def policy_changed(self) -> None:
+        """Say that clients, keys, roles, delegations or signing keys are not what they were."""
+        self.touches_policy = True
+
+
+class Ledger:
+    """Settles decisions and changes, one transaction after the other. For one event loop; `start` it first.
+
+    Args:
+        database: Where everything is.
+        clock: Gives each transaction its time.
+    """
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._memory = _Memory()
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """Begin to settle."""
+        self._task = asyncio.create_task(self._run(), name="authsec-ledger")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it settles what it is given."""
+        return self._task is not None and not self._task.done() and not self._closing
+
+    async def close(self) -> None:
+        """Settle what waits, and stop."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+
+    async def judge(self, question: Question[T]) -> T:
+        """Return the decision, once its audit entry is durable. Costs a share of a transaction.
+
+        Raises:
+            StorageUnavailableError: It could not be made durable. Nothing was decided.
+        """
+        result: T = await self._enqueue(_Asked(question))
+        return result
+
+    async def change(self, work: Callable[[Change], Awaitable[T]]) -> T:
+        """Run `work` in a transaction of its own and return what it returns; what it raises undoes everything.
+
+        A caller that is cancelled does not cancel the change. While the database is busy `work` is run again.
+
+        Raises:
+            StorageUnavailableError: It could not be made durable.
+        """
+        result: T = await self._enqueue(_Work(work))
+        return result
+
+    async def _enqueue(self, item: _Asked | _Work) -> Any:
+        if not self.is_running:
+            raise StorageUnavailableError("the authority is shutting down: try again")
+        if len(self._waiting) >= _MOST_WAITING:
+            raise StorageUnavailableError("too many requests are waiting for the database: try again")
+        waiting = _Waiting(item, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._wake.set()
+        return await waiting.outcome
+
+    async def _run(self) -> None:
+        while True:
+            if not self._waiting:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            first = self._waiting.popleft()
+            if isinstance(first.item, _Work):
+                await self._make(first, first.item)
+                continue
+            batch = [(first, first.item)]
+            while self._waiting and len(batch) < _LARGEST_BATCH and isinstance(self._waiting[0].item, _Asked):
+                following = self._waiting.popleft()
+                if isinstance(following.item, _Asked):
+                    batch.append((following, following.item))
+            await self._settle(batch)
+
+    async def _make(self, waiting: _Waiting, item: _Work) -> None:
+        async def transaction(connection: AsyncConnection) -> Any:
+            page = await _Page.open(connection)
+            change = Change(connection, self._clock.wall())
+            result = await item.work(change)
+            page.write(change.entries, change.at)
+            await page.close(policy_changed=change.touches_policy)
+            return result
+
+        try:
+            waiting.resolve(await self._database.write(transaction))
+        except Exception as exc:  # noqa: BLE001 -- whatever it is, it belongs to the one who asked for the change
+            waiting.fail(exc)
+
+    async def _settle(self, batch: Sequence[tuple[_Waiting, _Asked]]) -> None:
+        questions = [item.question for _, item in batch]
+        try:
+            outcomes = await self._database.write(lambda connection: self._decide(connection, questions))
+        except DBAPIError as exc:
+            if len(batch) == 1:
+                batch[0][0].fail(exc)
+                return
+            for single in batch:  # one row that the database does not take must not fail the others
+                await self._settle([single])
+        except Exception as exc:  # noqa: BLE001 -- the loop must go on, and everyone who waits must be told
+            for waiting, _ in batch:
+                waiting.fail(exc)
+        else:
+            for (waiting, _), outcome in zip(batch, outcomes, strict=True):
+                outcome.tell(waiting)
+
+    async def _decide(self, connection: AsyncConnection, questions: Sequence[Question[Any]]) -> list[_Outcome]:
+        page = await _Page.open(connection)
+        asked_about = {question.client_id for question in questions if question.client_id is not None}
+        standings, kid = await self._memory.recall(connection, page.policy_version, asked_about)
+        at = self._clock.wall()
+        outcomes: list[_Outcome] = []
+        for question in questions:
+            standing = None if question.client_id is None else standings.get(question.client_id)
+            try:
+                verdict = question.judge(standing, Slot(at=at, index=page.next_index, kid=kid))
+                page.write([verdict.entry], at)
+            except Exception as exc:  # noqa: BLE001 -- a decision that fails must not fail its neighbours
+                outcomes.append(_Outcome(error=exc))
+                continue
+            if verdict.token is not None:
+                page.issue(verdict.token)
+            outcomes.append(_Outcome(result=verdict.result))
+        await page.close(policy_changed=False)
+        return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    question: Question[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    work: Callable[[Change], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    item: _Asked | _Work
+    outcome: asyncio.Future[Any]
+
+    def resolve(self, result: Any) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    result: Any = None
+    error: Exception | None = None
+
+    def tell(self, waiting: _Waiting) -> None:
+        if self.error is None:
+            waiting.resolve(self.result)
+        else:
+            waiting.fail(self.error)
+
+
+class _Page:
+    """The head of the chain, held, and what will be appended to it."""
+
+    def __init__(self, connection: AsyncConnection, row: Any) -> None:
+        self._connection = connection
+        self._seq: int = row.seq
+        self._hash: str = row.hash
+        self.policy_version: int = row.policy_version
+        self.next_index: int = row.next_index
+        self._entries: list[dict[str, Any]] = []
+        self._tokens: list[Mapping[str, Any]] = []
+
+    @classmethod
+    async def open(cls, connection: AsyncConnection) -> _Page:
+        row = (await connection.execute(_HEAD)).one_or_none()
+        if row is None:
+            raise StorageUnavailableError("the database has no head of the audit: run authsec-server init")
+        return cls(connection, row)
+
+    def write(self, entries: Sequence[Entry], at: float) -> None:
+        for entry in entries:
+            text = sealed_text(entry, seq=self._seq + 1, at=at)
+            self._hash, self._seq = chained(self._hash, text), self._seq + 1
+            self._entries.append(_row(entry, self._seq, at, text, self._hash))
+
+    def issue(self, token: Mapping[str, Any]) -> None:
+        self._tokens.append(token)
+        self.next_index += 1
+
+    async def close(self, *, policy_changed: bool) -> None:
+        if self._tokens:
+            await self._connection.execute(_INSERT_TOKENS, self._tokens)
+        if self._entries:
+            await self._connection.execute(_INSERT_ENTRIES, self._entries)
+        if self._entries or self._tokens or policy_changed:
+            await self._connection.execute(
+                _MOVE_HEAD,
+                {
+                    "new_seq": self._seq,
+                    "new_hash": self._hash,
+                    "new_version": self.policy_version + policy_changed,
+                    "new_index": self.next_index,
+                },
+            )
+
+
+_HEAD: Final = sa.select(tables.head).with_for_update()
+_INSERT_TOKENS: Final = sa.insert(tables.tokens)
+_INSERT_ENTRIES: Final = sa.insert(tables.audit)
+_MOVE_HEAD: Final = sa.update(tables.head).values(
+    seq=sa.bindparam("new_seq"),
+    hash=sa.bindparam("new_hash"),
+    policy_version=sa.bindparam("new_version"),
+    next_index=sa.bindparam("new_index"),
+)
+_ACTIVE_KEY: Final = sa.select(tables.signing_keys.c.kid).where(tables.signing_keys.c.state == "active")
+
+
+def _row(entry: Entry, seq: int, at: float, text: str, digest: str) -> dict[str, Any]:
+    return {"seq": seq, "at": at, **columns(entry), "text": text, "hash": digest}
+
+
+class _Memory:
+    """What was read of clients and of the active key, for as long as no policy changes."""
+
+    def __init__(self) -> None:
+        self._version: int | None = None
+        self._standings: dict[str, Standing | None] = {}
+        self._kid: str | None = None
+
+    async def recall(
+        self, connection: AsyncConnection, version: int, client_ids: set[str]
+    ) -> tuple[Mapping[str, Standing | None], str]:
+        if self._version != version or len(self._standings) > _MOST_REMEMBERED:
+            self._version, self._standings = None, {}
+            self._kid = (await connection.execute(_ACTIVE_KEY)).scalar_one_or_none()
+        missing = client_ids - self._standings.keys()
+        if missing:
+            found = await load_standings(connection, missing)
+            self._standings.update({client_id: found.get(client_id) for client_id in missing})
+        self._version = version
+        if self._kid is None:
+            raise StorageUnavailableError("no signing key is active: run authsec-server rotate-keys")
+        return self._standings, self._kid

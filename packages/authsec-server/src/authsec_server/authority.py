@@ -1,0 +1,305 @@
+"""The authority without HTTP: its parts, put together from the settings, and what they do by themselves in time.
+
+A composition root: it decides nothing, and whatever needs the database, the master key or the pepper gets it here.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authsec_core._clock import SYSTEM_CLOCK, Clock
+from authsec_core.errors import AuthSecError, ConfigurationError
+from authsec_server.agents.service import Agents
+from authsec_server.audit.chain import GENESIS
+from authsec_server.audit.checkpoints import Checkpoints
+from authsec_server.audit.entry import Actor, Caller
+from authsec_server.audit.ledger import Ledger
+from authsec_server.audit.log import AuditLog
+from authsec_server.credentials import Credential, Pepper
+from authsec_server.db import migrate, tables
+from authsec_server.db.engine import Database
+from authsec_server.delegations.roles import Roles
+from authsec_server.delegations.service import Delegations
+from authsec_server.errors import ConflictError, UnsafeSettingsError
+from authsec_server.keys.keyring import Keyring
+from authsec_server.keys.masterkey import MasterKey, read_master_key
+from authsec_server.keys.rotation import Timing
+from authsec_server.keys.sealing import seal, unseal
+from authsec_server.keys.service import SigningKeys
+from authsec_server.operators.service import Operators
+from authsec_server.settings import ServerSettings
+from authsec_server.tokens.issue import Issuing, TokenService
+from authsec_server.tokens.policy import Caps
+from authsec_server.tokens.service import TokenRecords
+from authsec_server.tokens.status import StatusLists
+
+__all__ = ["SYSTEM", "Authority", "initialise", "system_caller"]
+
+_PEPPER: Final = "pepper"
+_TICK: Final = 1.0  # seconds between two looks at what is due
+_PURGE_EVERY: Final = 60.0  # seconds
+_CLOCKS_DIFFER: Final = 60.0  # seconds, at most, between replicas and verifiers
+_MADE_BEFORE: Final = "the database was initialised before: nothing was changed"
+SYSTEM: Final = Actor(kind="system", id="authsec-server", name="authsec-server")
+
+_log = logging.getLogger("authsec.server")
+
+
+def system_caller(what: str) -> Caller:
+    """Return the caller that stands in the audit for what the authority does by itself."""
+    return Caller(actor=SYSTEM, request_id=what)
+
+
+class Authority:
+    """One authority at work. Have it from `open`; for one event loop."""
+
+    def __init__(
+        self, settings: ServerSettings, database: Database, *, master: MasterKey, pepper: Pepper, clock: Clock
+    ) -> None:
+        caps = Caps(
+            default_audience=settings.default_audience,
+            default_ttl=settings.token_ttl,
+            max_ttl=settings.max_token_ttl,
+        )
+        issuing = Issuing(
+            issuer=settings.issuer, tenant_id=settings.tenant_id, caps=caps, pepper=pepper, bare_ids=settings.dev
+        )
+        self.settings: Final = settings
+        self.clock: Final = clock
+        self.database: Final = database
+        self.ledger: Final = Ledger(database, clock=clock)
+        self.keyring: Final = Keyring(database, master, tenant_id=settings.tenant_id, clock=clock)
+        self.keys: Final = SigningKeys(
+            self.ledger,
+            database,
+            master=master,
+            keyring=self.keyring,
+            timing=_timing(settings),
+            tenant_id=settings.tenant_id,
+            bits=settings.signing_key_bits,
+            clock=clock,
+        )
+        self.agents: Final = Agents(
+            self.ledger,
+            database,
+            pepper=pepper,
+            trust_domain=settings.trust_domain,
+            tenant_id=settings.tenant_id,
+        )
+        self.roles: Final = Roles(self.ledger, database)
+        self.delegations: Final = Delegations(self.ledger, database, default_audience=settings.default_audience)
+        self.operators: Final = Operators(self.ledger, database, pepper=pepper, clock=clock)
+        self.tokens: Final = TokenService(self.ledger, self.keyring, issuing)
+        self.token_records: Final = TokenRecords(self.ledger, database, caps=caps, clock=clock)
+        self.status_lists: Final = StatusLists(
+            database, self.keyring.active(), issuer=settings.issuer, clock=clock, ttl=settings.status_list_ttl
+        )
+        self.audit: Final = AuditLog(database)
+        self.checkpoints: Final = Checkpoints(
+            database,
+            self.keyring.active(),
+            issuer=settings.issuer,
+            file=settings.checkpoint_file,
+            interval=settings.checkpoint_interval,
+            clock=clock,
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK) -> AsyncIterator[Authority]:
+        """Lend an authority that runs on a database which was made before.
+
+        Raises:
+            ConfigurationError: The database is not initialised, or of another release or tenant; or the master key is
+                missing or not the one that sealed it.
+            UnsafeSettingsError: It was made by `--dev`, and this is production; or the other way round.
+            StorageUnavailableError: The database cannot be reached.
+        """
+        database = _database(settings, clock)
+        try:
+            master = _master_key(settings)
+            row = await _server_row(database)
+            _check_server(row, settings)
+            pepper = Pepper(
+                unseal(master, purpose=_PEPPER, identifier=_PEPPER, tenant=row.tenant_id, sealed=bytes(row.pepper))
+            )
+            authority = cls(settings, database, master=master, pepper=pepper, clock=clock)
+            authority.ledger.start()
+            try:
+                yield authority
+            finally:
+                await authority.ledger.close()
+                authority.keyring.close()
+        finally:
+            await database.close()
+
+    async def run_chores(self) -> None:
+        """Do what is due, until cancelled: rotate signing keys, write checkpoints, forget tokens that ended.
+
+        Every replica may run it; of several that try the same, one does it. What fails is logged and tried again.
+        """
+        chores = [
+            _Chore("signing keys", _TICK, lambda: self.keys.run_schedule(system_caller("schedule"))),
+            _Chore("checkpoint", _TICK, self.checkpoints.write_if_due),
+            _Chore("purge", _PURGE_EVERY, self.token_records.purge),
+        ]
+        while True:
+            for chore in chores:
+                await chore.run_if_due(self.clock)
+            await self.clock.asleep(_TICK)
+
+    async def ready(self) -> dict[str, bool]:
+        """Return what has to hold for requests to be answered, and whether it does. Costs two queries."""
+        found = {"database": False, "migrations": False, "signing_key": False, "ledger": self.ledger.is_running}
+        with suppress(AuthSecError):
+            found["migrations"] = await migrate.current(self.database) == migrate.expected()
+            found["database"] = True
+            found["signing_key"] = await self.keyring.has_active()
+        return found
+
+
+class _Chore:
+    def __init__(self, name: str, every: float, work: Callable[[], Awaitable[Any]]) -> None:
+        self._name, self._every, self._work = name, every, work
+        self._done_at: float | None = None
+
+    async def run_if_due(self, clock: Clock) -> None:
+        if self._done_at is not None and clock.steady() - self._done_at < self._every:
+            return
+        self._done_at = clock.steady()
+        try:
+            await self._work()
+        except Exception:  # noqa: BLE001 -- one chore that fails must end neither the others nor itself
+            _log.exception("the chore %s failed and will be tried again", self._name)
+
+
+async def initialise(
+    settings: ServerSettings,
+    *,
+    made_by_dev: bool = False,
+    admin_name: str = "admin",
+    clock: Clock = SYSTEM_CLOCK,
+) -> Credential:
+    """Make a new authority in an empty database, and return its first admin's token, which is shown this once.
+
+    Migrates, makes the pepper and the first signing key, and the admin. The master key has to be there already.
+
+    Raises:
+        ConflictError: It was initialised before. Nothing was changed.
+        ConfigurationError: The master key is missing or unsafe.
+        StorageUnavailableError: The database cannot be reached.
+    """
+    master = _master_key(settings)
+    database = _database(settings, clock)
+    try:
+        await _refuse_if_made(database)
+        await migrate.upgrade(database)
+        await _make_server(database, settings, master, made_by_dev=made_by_dev, clock=clock)
+    finally:
+        await database.close()
+    async with Authority.open(settings, clock=clock) as authority:
+        caller = system_caller("init")
+        key = await authority.keys.prepare(caller)
+        await authority.keys.activate(caller, key.kid, at_once=True)
+        return await authority.operators.grant_admin(caller, admin_name)
+
+
+async def _refuse_if_made(database: Database) -> None:
+    """Look before migrating: a database that is in use must not be touched."""
+    if await migrate.current(database) is not None:
+        async with database.read() as connection:
+            if (await connection.execute(sa.select(tables.server.c.id))).one_or_none() is not None:
+                raise ConflictError(_MADE_BEFORE)
+
+
+async def _make_server(
+    database: Database, settings: ServerSettings, master: MasterKey, *, made_by_dev: bool, clock: Clock
+) -> None:
+    pepper = seal(
+        master,
+        purpose=_PEPPER,
+        identifier=_PEPPER,
+        tenant=settings.tenant_id,
+        plaintext=secrets.token_bytes(32),
+    )
+
+    async def work(connection: AsyncConnection) -> None:
+        if (await connection.execute(sa.select(tables.server.c.id))).one_or_none() is not None:
+            raise ConflictError(_MADE_BEFORE)
+        await connection.execute(
+            sa.insert(tables.server).values(
+                id=1,
+                tenant_id=settings.tenant_id,
+                made_by_dev=made_by_dev,
+                pepper=pepper,
+                created_at=clock.wall(),
+            )
+        )
+        await connection.execute(
+            sa.insert(tables.head).values(id=1, seq=0, hash=GENESIS, policy_version=0, next_index=0)
+        )
+
+    await database.write(work)
+
+
+async def _server_row(database: Database) -> Any:
+    revision = await migrate.current(database)
+    if revision is None:
+        raise ConfigurationError("the database is empty: run authsec-server init, or serve --dev")
+    if revision != migrate.expected():
+        raise ConfigurationError(
+            f"the database has revision {revision}, and this release needs {migrate.expected()}: run authsec-server "
+            "migrate, or install the release that made it"
+        )
+    async with database.read() as connection:
+        row = (await connection.execute(sa.select(tables.server))).one_or_none()
+    if row is None:
+        raise ConfigurationError("the database was not initialised: run authsec-server init")
+    return row
+
+
+def _check_server(row: Any, settings: ServerSettings) -> None:
+    if row.tenant_id != settings.tenant_id:
+        raise ConfigurationError("the database belongs to another tenant: mend AUTHSEC_SERVER_TENANT_ID")
+    if row.made_by_dev and not settings.dev:
+        raise UnsafeSettingsError(
+            "this database was made by serve --dev, and its agents and keys are for trying out: run authsec-server "
+            "init on a new one"
+        )
+    if settings.dev and not row.made_by_dev:
+        raise UnsafeSettingsError(
+            "this database was not made by --dev: bare client ids would open it; serve without it"
+        )
+
+
+def _master_key(settings: ServerSettings) -> MasterKey:
+    if settings.master_key is not None:
+        return MasterKey.parse(settings.master_key.get_secret_value())
+    if settings.master_key_file is None:
+        raise ConfigurationError("set AUTHSEC_SERVER_MASTER_KEY_FILE or AUTHSEC_SERVER_MASTER_KEY")
+    return read_master_key(settings.master_key_file)
+
+
+def _timing(settings: ServerSettings) -> Timing:
+    return Timing(
+        jwks_max_age=settings.jwks_max_age,
+        longest_ttl=settings.max_token_ttl,
+        lifetime=settings.signing_key_lifetime,
+        leeway=_CLOCKS_DIFFER,
+    )
+
+
+def _database(settings: ServerSettings, clock: Clock) -> Database:
+    return Database(
+        settings.database_url.get_secret_value(),
+        clock=clock,
+        timeout=settings.database_timeout,
+        pool_size=settings.pool_size,
+    )

@@ -1,0 +1,215 @@
+"""How a transaction is had on SQLite and on PostgreSQL: which are tried again, and which end as "unavailable".
+
+Two doors. `read` is a snapshot that blocks nobody. `write` has the database to itself on SQLite; on PostgreSQL whoever
+writes takes the row that all writers share first. So all of them, on all replicas, stand in one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+
+from authsec_core._clock import Clock
+from authsec_core.errors import ConfigurationError
+from authsec_server.errors import StorageUnavailableError
+
+__all__ = ["Database", "database_url"]
+
+_DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_SQLITE_WAIT: Final = 0.25  # seconds that SQLite itself waits for another writer, before we look at the clock
+_FIRST_PAUSE: Final = 0.01  # seconds
+_LONGEST_PAUSE: Final = 0.5  # seconds
+# Serialization failure, deadlock, lock timeout, too many connections, still starting, shut down by an administrator.
+_PASSING: Final = frozenset({"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"})
+
+T = TypeVar("T")
+
+
+def database_url(text: str) -> URL:
+    """Return the URL with the driver that is used for it.
+
+    Raises:
+        ConfigurationError: It is for no database that is supported.
+    """
+    try:
+        url = sa.make_url(text)
+    except ArgumentError:
+        url = None
+    driver = _DRIVERS.get(url.drivername) if url is not None else None
+    # Raised out here: the text can hold a password, and an ArgumentError quotes it.
+    if url is None or driver is None:
+        raise ConfigurationError("the database URL must begin with sqlite:/// or postgresql://")
+    if driver == _DRIVERS["sqlite"] and url.database in (None, "", ":memory:"):
+        raise ConfigurationError("an SQLite database must be a file: sqlite:///path/to/authsec.db")
+    return url.set(drivername=driver)
+
+
+class Database:
+    """One database. For one event loop.
+
+    Args:
+        url: `sqlite:///path` or `postgresql://user:password@host/name`.
+        clock: Paces retries.
+        timeout: Seconds to try for, until a transaction counts as failed.
+        pool_size: Connections for reading.
+    """
+
+    def __init__(self, url: str, *, clock: Clock, timeout: float = 5.0, pool_size: int = 10) -> None:
+        location = database_url(url)
+        self.is_sqlite: Final = location.get_backend_name() == "sqlite"
+        self._clock = clock
+        self._timeout = timeout
+        self._troubles = _troubles(is_sqlite=self.is_sqlite)
+        self._reader = _engine(location, "BEGIN", timeout=timeout, pool_size=pool_size)
+        self._writer = _engine(location, "BEGIN IMMEDIATE", timeout=timeout, pool_size=1)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """Lend a connection for reading.
+
+        Raises:
+            StorageUnavailableError: The database cannot be reached, or the connection broke.
+        """
+        try:
+            async with self._reader.connect() as connection:
+                yield connection
+        except self._troubles as exc:
+            if not _is_trouble(exc):
+                raise
+            raise _unavailable(exc) from exc
+
+    async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run `work` in a transaction that has the database to itself, and commit.
+
+        It is run again while the database is busy: it must not change anything but the database. Nothing is repeated
+        once a commit was sent, since nobody can tell then whether it arrived.
+
+        Raises:
+            StorageUnavailableError: The database was busy or away for too long.
+        """
+        pause, give_up_at = _FIRST_PAUSE, self._clock.steady() + self._timeout
+        while True:
+            attempt = _Attempt(self._writer)
+            try:
+                return await attempt.run(work)
+            except self._troubles as exc:
+                if not _is_trouble(exc):
+                    raise
+                if attempt.sent or _is_locked_out(exc) or self._clock.steady() + pause >= give_up_at:
+                    raise _unavailable(exc) from exc
+            await self._clock.asleep(pause * (0.5 + self._clock.chance() / 2))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._reader.dispose()
+        await self._writer.dispose()
+
+
+class _Attempt:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self.sent = False  # the commit, so that its outcome may be unknown
+
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        async with self._engine.connect() as connection:
+            async with connection.begin() as transaction:
+                result = await work(connection)
+                self.sent = not _is_sqlite(connection)  # a local file says for certain whether it took it
+                await transaction.commit()
+            return result
+
+
+def _engine(url: URL, begin: str, *, timeout: float, pool_size: int) -> AsyncEngine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_async_engine(
+            url,
+            poolclass=AsyncAdaptedQueuePool,  # SQLAlchemy before 2.0.38 has none for SQLite files
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=timeout,
+            hide_parameters=True,
+        )
+        _set_up_sqlite(engine, begin)
+        return engine
+    milliseconds = str(int(timeout * 1000))
+    settings = {"lock_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=timeout,
+        hide_parameters=True,  # they would get into errors, and from there into logs
+        isolation_level="READ COMMITTED",
+        connect_args={"timeout": timeout, "command_timeout": timeout, "server_settings": settings},
+    )
+
+
+def _set_up_sqlite(engine: AsyncEngine, begin: str) -> None:
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def on_connect(connection: Any, _record: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves: the driver would begin without IMMEDIATE
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(_SQLITE_WAIT * 1000)}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # NORMAL can lose the last commits when the power fails
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def on_begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def _is_sqlite(connection: AsyncConnection) -> bool:
+    return connection.dialect.name == "sqlite"
+
+
+def _troubles(*, is_sqlite: bool) -> tuple[type[Exception], ...]:
+    troubles = (DBAPIError, OSError, sa.exc.TimeoutError)
+    if is_sqlite:
+        return troubles
+    import asyncpg  # here, because SQLite does without
+
+    return (*troubles, asyncpg.PostgresError)  # which SQLAlchemy lets through while it connects
+
+
+def _is_trouble(error: BaseException) -> bool:
+    """Return whether the database is busy or away, as opposed to the statement being wrong."""
+    if not isinstance(error, DBAPIError):
+        return True
+    state = _state(error)
+    if state is not None:
+        return state in _PASSING or state.startswith("08") or _is_locked_out(error)
+    text = str(error.orig)
+    busy = "database is locked" in text or "database table is locked" in text or "disk I/O error" in text
+    return (
+        busy or "disk is full" in text or error.connection_invalidated or isinstance(error.orig, asyncio.TimeoutError)
+    )
+
+
+def _is_locked_out(error: BaseException) -> bool:
+    """Return whether the database does not let us in: wrong user or password, or no database of this name."""
+    state = _state(error)
+    return state is not None and (state.startswith("28") or state == "3D000")
+
+
+def _state(error: BaseException) -> str | None:
+    state = getattr(error.orig if isinstance(error, DBAPIError) else error, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def _unavailable(error: BaseException) -> StorageUnavailableError:
+    if _is_locked_out(error):
+        return StorageUnavailableError(
+            f"the database does not let the authority in (SQLSTATE {_state(error)}): mend AUTHSEC_SERVER_DATABASE_URL"
+        )
+    return StorageUnavailableError("the database did not take it in time: try again; if it goes on, see /readyz")

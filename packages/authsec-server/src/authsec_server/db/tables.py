@@ -1,0 +1,213 @@
+"""The tables, in the words that SQLite and PostgreSQL share. How they come into being is for the migrations.
+
+Instants are epoch seconds; what a token says of itself in whole ones.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+__all__ = [
+    "METADATA",
+    "audit",
+    "checkpoints",
+    "client_keys",
+    "clients",
+    "head",
+    "operator_tokens",
+    "operators",
+    "roles",
+    "server",
+    "signing_keys",
+    "tokens",
+    "trust_delegations",
+]
+
+METADATA = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+_Json = sa.JSON(none_as_null=True)
+
+
+def _one_of(column: str, *values: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=column)
+
+
+server = sa.Table(
+    "server",
+    METADATA,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1", name="one"), primary_key=True, autoincrement=False),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("made_by_dev", sa.Boolean, nullable=False),
+    sa.Column("pepper", sa.LargeBinary, nullable=False),  # sealed with the master key
+    sa.Column("created_at", sa.Double, nullable=False),
+)
+
+# Whoever writes holds this row: it gives all writers, on all replicas, one order.
+head = sa.Table(
+    "head",
+    METADATA,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1", name="one"), primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Column("policy_version", sa.BigInteger, nullable=False),
+    sa.Column("next_index", sa.BigInteger, nullable=False),
+)
+
+clients = sa.Table(
+    "clients",
+    METADATA,
+    sa.Column("client_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("agent_type", sa.Text, nullable=False),
+    sa.Column("platform", sa.Text, nullable=False),
+    sa.Column("selectors", _Json, nullable=False),
+    sa.Column("spiffe_id", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("ended_at", sa.Double),
+    _one_of("state", "active", "disabled", "revoked"),
+    sa.Index(None, "created_at", "client_id"),
+)
+
+client_keys = sa.Table(
+    "client_keys",
+    METADATA,
+    sa.Column("key_id", sa.Text, primary_key=True),
+    sa.Column("client_id", sa.ForeignKey("clients.client_id"), nullable=False, index=True),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("not_after", sa.Double),
+    sa.Column("revoked_at", sa.Double),
+)
+
+operators = sa.Table(
+    "operators",
+    METADATA,
+    sa.Column("operator_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    _one_of("role", "admin", "operator", "auditor"),
+)
+
+operator_tokens = sa.Table(
+    "operator_tokens",
+    METADATA,
+    sa.Column("token_id", sa.Text, primary_key=True),
+    sa.Column("operator_id", sa.ForeignKey("operators.operator_id"), nullable=False, index=True),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("not_after", sa.Double),
+    sa.Column("revoked_at", sa.Double),
+)
+
+roles = sa.Table(
+    "roles",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("permissions", _Json, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+)
+
+trust_delegations = sa.Table(
+    "trust_delegations",
+    METADATA,
+    sa.Column("delegation_id", sa.Text, primary_key=True),
+    sa.Column("role", sa.ForeignKey("roles.name"), nullable=False, index=True),
+    sa.Column("target_type", sa.Text, nullable=False),
+    sa.Column("client_id", sa.ForeignKey("clients.client_id"), nullable=False, index=True),
+    sa.Column("allowed_actions", _Json),  # NULL: all that the role has
+    sa.Column("audiences", _Json, nullable=False),
+    sa.Column("max_duration", sa.Integer, nullable=False),  # seconds
+    sa.Column("unit", sa.Text, nullable=False),  # in which it was given, and is shown
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("not_after", sa.Double),
+    sa.Column("revoked_at", sa.Double),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    _one_of("unit", "seconds", "minutes", "hours", "days"),
+    sa.CheckConstraint("max_duration > 0", name="positive"),
+    sa.Index(None, "created_at", "delegation_id"),
+)
+
+tokens = sa.Table(
+    "tokens",
+    METADATA,
+    sa.Column("jti", sa.Text, primary_key=True),
+    sa.Column("status_index", sa.BigInteger, nullable=False, unique=True),
+    sa.Column("client_id", sa.Text, nullable=False),
+    sa.Column("key_id", sa.Text),
+    sa.Column("delegations", _Json, nullable=False),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("audience", sa.Text, nullable=False),
+    sa.Column("kid", sa.Text, nullable=False),
+    sa.Column("issued_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("revoked_at", sa.Double),
+    sa.Index(None, "client_id", "expires_at"),
+)
+sa.Index(
+    "ix_tokens_revoked",
+    tokens.c.status_index,
+    sqlite_where=tokens.c.revoked_at.is_not(None),
+    postgresql_where=tokens.c.revoked_at.is_not(None),
+)
+
+signing_keys = sa.Table(
+    "signing_keys",
+    METADATA,
+    sa.Column("kid", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # the private key, sealed with the master key
+    sa.Column("jwk", _Json, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("activated_at", sa.Double),
+    sa.Column("retired_at", sa.Double),
+    sa.Column("revoked_at", sa.Double),
+    _one_of("state", "prepared", "active", "retired", "revoked"),
+)
+sa.Index(
+    "uq_signing_keys_active",
+    signing_keys.c.state,
+    unique=True,
+    sqlite_where=signing_keys.c.state == "active",
+    postgresql_where=signing_keys.c.state == "active",
+)
+
+audit = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Double, nullable=False, index=True),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("decision", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("client_id", sa.Text),
+    sa.Column("jti", sa.Text),
+    sa.Column("text", sa.Text, nullable=False),  # what was hashed
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.Index(None, "action", "seq"),
+    sa.Index(None, "decision", "seq"),
+    sa.Index(None, "client_id", "seq"),
+    sa.Index(None, "jti"),
+)
+
+checkpoints = sa.Table(
+    "checkpoints",
+    METADATA,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("jws", sa.Text, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""Roles, and the trust delegations that give a part of one to an agent for a while."""

@@ -1,0 +1,60 @@
+"""How a route gets at the authority, and at who is asking. Every route of the admin API asks for one of these.
+
+It knows how a credential travels in a request; whether it is good, and what it allows, is for `operators`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from authsec_server.audit.entry import Caller
+from authsec_server.authority import Authority
+from authsec_server.operators.access import Access
+
+__all__ = ["Administers", "Manages", "Reads", "authority", "operator", "peer", "request_id"]
+
+_BEARER = HTTPBearer(auto_error=False, scheme_name="operator", description="An operator's token.")
+
+
+def authority(request: Request) -> Authority:
+    """Return the authority that this app serves."""
+    return cast("Authority", request.app.state.authority)
+
+
+def request_id(request: Request) -> str:
+    """Return the request's id, which the middleware gave it."""
+    return str(request.scope.get("state", {}).get("request_id", ""))
+
+
+def peer(request: Request) -> str | None:
+    """Return the client's address as far as it is known."""
+    return request.client.host if request.client is not None else None
+
+
+def operator(needs: Access) -> Callable[..., Awaitable[Caller]]:
+    """Return the dependency that lets operators pass whose role includes `needs`, and says who it is."""
+
+    async def dependency(
+        request: Request, _shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)] = None
+    ) -> Caller:
+        headers = request.headers.getlist("authorization")
+        return await authority(request).operators.admit(
+            headers[0] if len(headers) == 1 else None,
+            needs,
+            request_id=request_id(request),
+            address=peer(request),
+            path=request.url.path,
+        )
+
+    dependency.__name__ = f"operator_who_may_{needs}"
+    cast("Any", dependency).needs = needs
+    return dependency
+
+
+Reads = Annotated[Caller, Depends(operator("read"))]
+Manages = Annotated[Caller, Depends(operator("manage"))]
+Administers = Annotated[Caller, Depends(operator("administer"))]

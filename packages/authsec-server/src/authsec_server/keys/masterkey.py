@@ -1,0 +1,197 @@
+"""Where the master key comes from, and which ones are refused. What it seals is for `sealing`.
+
+It is 32 random bytes, written as base64url: in a file that only its owner can read, or in a setting. Whoever has it and
+a copy of the database can sign tokens, so it is never printed, pickled or overwritten, and a guessable one is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NoReturn
+
+from authsec_core._signing import base64url
+from authsec_core.errors import ConfigurationError
+from authsec_server.errors import UnsafeSettingsError
+
+__all__ = ["MasterKey", "create_master_key", "read_master_key"]
+
+_SIZE: Final = 32  # bytes
+_LARGEST_FILE: Final = 1024  # bytes; more is some other file
+_FEWEST_VALUES: Final = 16  # different bytes, and steps between them, among 32: chance never gives fewer
+_HOW_TO_MAKE_ONE: Final = (
+    'Make one with: python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
+)
+_TELLTALE: Final = ("changeme", "default", "example", "insecure", "masterkey", "password")
+
+
+class MasterKey:
+    """The key that seals what the database holds. It does not show itself; two are compared in constant time.
+
+    Attributes:
+        id: Public: the first 8 hexadecimal digits of its SHA-256. Tells master keys apart.
+
+    Raises:
+        UnsafeSettingsError: It was not made by chance.
+    """
+
+    __slots__ = ("_key", "id")
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != _SIZE:
+            raise ConfigurationError(f"the master key must be {_SIZE} bytes. {_HOW_TO_MAKE_ONE}")
+        if _is_guessable(key):
+            raise UnsafeSettingsError(f"the master key can be guessed. {_HOW_TO_MAKE_ONE}")
+        self._key = key
+        self.id: Final = hashlib.sha256(key).hexdigest()[:8]
+
+    @classmethod
+    def generate(cls) -> MasterKey:
+        """Make one of 256 random bits."""
+        return cls(secrets.token_bytes(_SIZE))
+
+    @classmethod
+    def parse(cls, text: str) -> MasterKey:
+        """Read base64url, with or without padding.
+
+        Raises:
+            ConfigurationError: It is not that, or not of 32 bytes.
+            UnsafeSettingsError: It was not made by chance.
+        """
+        key = _decoded(text.strip())
+        if key is None:  # raised out here: the decoder's own error quotes what it was given
+            raise ConfigurationError(f"the master key is not {_SIZE} bytes as base64url. {_HOW_TO_MAKE_ONE}")
+        if any(word in text.lower() for word in _TELLTALE):
+            raise UnsafeSettingsError(f"the master key is a sample text. {_HOW_TO_MAKE_ONE}")
+        return cls(key)
+
+    def reveal(self) -> bytes:
+        """Return the 32 bytes, for a cipher."""
+        return self._key
+
+    def __repr__(self) -> str:
+        return f"<master key {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MasterKey) and hmac.compare_digest(other._key, self._key)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __copy__(self) -> MasterKey:
+        return self
+
+    def __deepcopy__(self, memo: object) -> MasterKey:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a master key is not pickled: let the other process read it for itself")
+
+
+def read_master_key(path: Path) -> MasterKey:
+    """Read the master key from a file that nobody else can read.
+
+    Raises:
+        ConfigurationError: There is no such file, or it holds no master key.
+        UnsafeSettingsError: Others can read or replace it, or the key can be guessed.
+    """
+    try:
+        # O_NONBLOCK, or opening a FIFO would wait for ever. Links are followed: Kubernetes mounts secrets as links.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with open(descriptor, "rb") as file:
+            _refuse_exposed(path, os.fstat(descriptor))
+            raw = file.read(_LARGEST_FILE + 1)
+    except OSError as exc:
+        why = exc.strerror or "it cannot be read"
+        raise ConfigurationError(f"the master key file {str(path)!r} cannot be read: {why}") from exc
+    try:
+        return MasterKey.parse(raw.decode("ascii", "replace"))
+    except ConfigurationError as exc:
+        raise type(exc)(f"in the file {str(path)!r}: {exc.message}") from None
+
+
+def create_master_key(path: Path) -> MasterKey:
+    """Make a master key and keep it in a new file, durably. The file appears whole or not at all.
+
+    Raises:
+        ConfigurationError: The file exists (it is never overwritten), or cannot be made.
+    """
+    master = MasterKey.generate()
+    try:
+        with _written_beside(path, base64url(master.reveal()).encode() + b"\n") as finished:
+            os.link(finished, path)  # unlike a rename, it fails where there is a file
+        _sync_folder(path.parent)
+    except FileExistsError as exc:
+        raise ConfigurationError(
+            f"the master key file {str(path)!r} exists: it is never overwritten, for what it sealed would be lost"
+        ) from exc
+    except OSError as exc:
+        why = exc.strerror or "it cannot be written"
+        raise ConfigurationError(f"the master key file {str(path)!r} cannot be made: {why}") from exc
+    return master
+
+
+def _is_guessable(key: bytes) -> bool:
+    steps = {(after - before) % 256 for before, after in pairwise(key)}
+    return (
+        len(set(key)) < _FEWEST_VALUES or len(steps) < _FEWEST_VALUES or (key.isascii() and key.decode().isprintable())
+    )
+
+
+def _decoded(text: str) -> bytes | None:
+    unpadded = text.rstrip("=")
+    try:
+        key = base64.b64decode(unpadded.encode("ascii") + b"=" * (-len(unpadded) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    # One spelling for each key: stray last bits would be a typing error that goes unnoticed.
+    return key if len(key) == _SIZE and base64url(key) == unpadded else None
+
+
+def _refuse_exposed(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeSettingsError(f"the master key file {str(path)!r} is not a regular file")
+    if sys.platform == "win32":
+        return  # access is ruled by lists there, which the mode does not show
+    if status.st_uid not in (0, os.geteuid()):
+        raise UnsafeSettingsError(
+            f"the master key file {str(path)!r} belongs to another user, who can replace it: chown it to the user "
+            "that runs the authority"
+        )
+    if stat.S_IMODE(status.st_mode) & 0o177:
+        raise UnsafeSettingsError(f"others can use the master key file {str(path)!r}: run chmod 600 {str(path)!r}")
+
+
+@contextmanager
+def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        yield temporary
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return  # a folder cannot be opened there
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,68 @@
+"""How a secret is kept in the database: AES-256-GCM under the master key, bound to what it is.
+
+What was sealed as one thing does not open as another: its purpose, its tenant and its name are authenticated with it.
+Layout: version (1 byte), id of the master key (4), nonce (12), ciphertext and tag. It keeps nothing and logs nothing.
+NIST SP 800-38D; with random nonces one key may seal 2**32 times, which a few keys a month never reach.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from authsec_server.errors import UnsealError, WrongMasterKeyError
+from authsec_server.keys.masterkey import MasterKey
+
+__all__ = ["seal", "sealed_with", "unseal"]
+
+_VERSION: Final = b"\x01"
+_NONCE: Final = 12  # bytes
+_TAG: Final = 16  # bytes
+_HEADER: Final = len(_VERSION) + 4  # bytes
+
+
+def seal(master: MasterKey, purpose: str, identifier: str, tenant: str, plaintext: bytes) -> bytes:
+    """Return `plaintext`, readable only to who has the master key, and only as this thing."""
+    header, nonce = _VERSION + bytes.fromhex(master.id), os.urandom(_NONCE)
+    return (
+        header + nonce + AESGCM(master.reveal()).encrypt(nonce, plaintext, _bound(header, purpose, identifier, tenant))
+    )
+
+
+def unseal(master: MasterKey, purpose: str, identifier: str, tenant: str, sealed: bytes) -> bytes:
+    """Return what `seal` was given.
+
+    Raises:
+        WrongMasterKeyError: It was sealed with another master key.
+        UnsealError: It is not what was sealed for this purpose, name and tenant.
+    """
+    what = f"the {purpose} {identifier!r}"
+    if len(sealed) < _HEADER + _NONCE + _TAG or not sealed.startswith(_VERSION):
+        raise UnsealError(f"{what} was cut, or was not sealed by this release: restore it from a backup")
+    if sealed_with(sealed) != master.id:
+        raise WrongMasterKeyError(
+            f"{what} was sealed with the master key {sealed_with(sealed)}, and the one that is set is {master.id}: "
+            "set the master key that belongs to this database"
+        )
+    header, nonce, ciphertext = sealed[:_HEADER], sealed[_HEADER : _HEADER + _NONCE], sealed[_HEADER + _NONCE :]
+    try:
+        return AESGCM(master.reveal()).decrypt(nonce, ciphertext, _bound(header, purpose, identifier, tenant))
+    except InvalidTag as exc:
+        raise UnsealError(
+            f"{what} cannot be unsealed: it was changed after it was sealed, or moved here from another row or "
+            "database. Find out who wrote to the database, and restore it from a backup"
+        ) from exc
+
+
+def sealed_with(sealed: bytes) -> str:
+    """Return the id of the master key that this says it was sealed with. Anyone could have written that."""
+    return sealed[len(_VERSION) : _HEADER].hex()
+
+
+def _bound(header: bytes, purpose: str, identifier: str, tenant: str) -> bytes:
+    # JSON, because joined text could be cut in two ways.
+    return header + json.dumps([purpose, tenant, identifier], separators=(",", ":")).encode()

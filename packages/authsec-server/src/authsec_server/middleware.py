@@ -1,0 +1,295 @@
+"""What stands before every route: request id, client address, Host check, limits, headers, and one line in the log.
+
+Pure ASGI, from the outermost inwards. None of it knows who asks or what for. The log gets the route and never the
+query, which has client ids in it, nor a header.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Final
+
+import anyio
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from authsec_core._clock import SYSTEM_CLOCK, Clock
+from authsec_server.logs import REQUEST_ID, escaped
+from authsec_server.problems import Trouble, answer, unexpected
+from authsec_server.settings import ServerSettings
+
+__all__ = ["BodyLimit", "HostCheck", "LastResort", "RequestContext", "TimeLimit", "client_address", "install"]
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HOST: Final = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:[0-9]{1,5})?")
+_HEALTH: Final = frozenset({"/healthz", "/readyz"})
+_LONGEST_PATH: Final = 200  # characters, in the log
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",  # what may be kept says so itself
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+# The rest of the body is not read, so that the connection cannot be used again.
+_CLOSE: Final = {"Connection": "close"}
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_log = logging.getLogger("authsec.server.access")
+
+
+def install(app: FastAPI, settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    """Put everything here before the app's routes. Call it once; what is added later stands outside of it."""
+    app.add_middleware(BodyLimit, limit=settings.body_limit)
+    app.add_middleware(TimeLimit, seconds=settings.request_timeout)
+    app.add_middleware(LastResort)
+    app.add_middleware(HostCheck, allowed=settings.allowed_hosts, health_by_any_name=not settings.dev)
+    app.add_middleware(RequestContext, trusted_proxies=settings.trusted_proxies, clock=clock)
+
+
+class RequestContext:
+    """Name the request, find out where it comes from, complete the headers of its answer, and log one line."""
+
+    def __init__(self, app: ASGIApp, *, trusted_proxies: Iterable[_Network] = (), clock: Clock = SYSTEM_CLOCK) -> None:
+        self._app, self._trusted, self._clock = app, tuple(trusted_proxies), clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request. `scope["client"]` and `scope["state"]["request_id"]` are right for everything inside."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        scope["client"] = _client(scope, self._trusted)
+        started_at, status = self._clock.steady(), 0
+
+        async def completed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        token = REQUEST_ID.set(request_id)
+        try:
+            await self._app(scope, receive, completed)
+        finally:
+            _log_access(scope, status, self._clock.steady() - started_at)
+            REQUEST_ID.reset(token)
+
+
+class HostCheck:
+    """Answer only to the server's own names: a page whose DNS name was rebound to this machine sends its own."""
+
+    def __init__(self, app: ASGIApp, *, allowed: frozenset[str], health_by_any_name: bool = False) -> None:
+        self._app, self._allowed = app, allowed
+        # A load balancer asks by address; the answer is the same for everyone.
+        self._exempt = _HEALTH if health_by_any_name else frozenset[str]()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request for another name, for none, or for two."""
+        if scope["type"] == "http" and scope["path"] not in self._exempt:
+            hosts = Headers(scope=scope).getlist("host")
+            if len(hosts) != 1 or _host_name(hosts[0]) not in self._allowed:
+                trouble = Trouble(status=421, code="unknown_host", detail="this server does not answer to that Host")
+                await answer(scope, trouble)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class LastResort:
+    """Answer 500, in the right shape and without a word about it, where nothing else knew what to do."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request. What fails after the response has begun is raised, so that the connection is cut."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        except Exception as exc:
+            response = unexpected(scope, exc)
+            if started:
+                raise
+            await response(scope, receive, send)
+
+
+class TimeLimit:
+    """End a request that takes too long: 408 while its body is still coming, else 503. A begun response may finish."""
+
+    def __init__(self, app: ASGIApp, *, seconds: float) -> None:
+        self._app, self._seconds = app, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; at the limit its task is cancelled, and so rolls back what it has not committed."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        waiting = complete = started = False
+
+        async def noted_receive() -> Message:
+            nonlocal waiting, complete
+            waiting = not complete  # after the body, it waits for the client to leave
+            message = await receive()
+            waiting, complete = False, complete or not message.get("more_body", False)
+            return message
+
+        async def noted_send(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started, limit.deadline = True, math.inf
+            await send(message)
+
+        with anyio.move_on_after(self._seconds) as limit:
+            await self._app(scope, noted_receive, noted_send)
+        if limit.cancelled_caught and not started:
+            await answer(scope, _SLOW_BODY if waiting else _SLOW_WORK)(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuse a body that is too large, before it is read if it says so, else when it has become so."""
+
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        self._app, self._limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if _announced(scope) > self._limit:
+            await answer(scope, _TOO_LARGE)(scope, receive, send)
+            return
+        size, started = 0, False
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._limit:
+                raise _BodyTooLargeError("the request's body is too large")
+            return message
+
+        async def unless_refused(message: Message) -> None:
+            nonlocal started
+            if size <= self._limit or started:  # else it is what the framework makes of the error above
+                started = True
+                await send(message)
+
+        try:
+            await self._app(scope, counted, unless_refused)
+        except _BodyTooLargeError:
+            if started:
+                raise
+        if size > self._limit and not started:
+            await answer(scope, _TOO_LARGE)(scope, receive, send)
+
+
+class _BodyTooLargeError(Exception):
+    pass
+
+
+_TOO_LARGE: Final = Trouble(status=413, code="body_too_large", detail="the request's body is too large", headers=_CLOSE)
+_SLOW_BODY: Final = Trouble(
+    status=408, code="request_timeout", detail="the request's body did not arrive in time", headers=_CLOSE
+)
+_SLOW_WORK: Final = Trouble(
+    status=503,
+    code="timeout",
+    detail="this took too long and was given up: look whether it was done before you repeat it",
+    headers={"Retry-After": "1"},
+)
+
+
+def client_address(peer: str, forwarded: Iterable[str], trusted: Iterable[_Network]) -> str:
+    """Return where a request comes from: the last address on its way that is no trusted proxy.
+
+    Args:
+        peer: Who connected.
+        forwarded: The values of its `X-Forwarded-For` headers, each a list that every proxy appends to. What stands
+            before the first address that is not trusted was written by who is not trusted, and counts for nothing.
+    """
+    networks = tuple(trusted)
+    hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+    address = _address(peer)
+    while address is not None and hops and any(address in network for network in networks):
+        further = _address(hops.pop())
+        if further is None:
+            break
+        address = further
+    return peer if address is None else str(address)
+
+
+def _client(scope: Scope, trusted: tuple[_Network, ...]) -> tuple[str, int] | None:
+    if scope.get("client") is None:  # a Unix socket has none
+        return None
+    peer, port = scope["client"]
+    address = client_address(peer, Headers(scope=scope).getlist("x-forwarded-for"), trusted)
+    return address, port if address == peer else 0
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).getlist("x-request-id")
+    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+        return given[0]
+    return str(uuid.uuid4())
+
+
+def _host_name(host: str) -> str | None:
+    match = _HOST.fullmatch(host.lower())
+    return match and (match["v6"] or match["name"])
+
+
+def _announced(scope: Scope) -> int:
+    length = Headers(scope=scope).get("content-length", "0")
+    return int(length) if length.isdecimal() and len(length) < 20 else 0  # what is odd is counted as it arrives
+
+
+def _log_access(scope: Scope, status: int, seconds: float) -> None:
+    level = logging.DEBUG if scope["path"] in _HEALTH else logging.INFO
+    client = scope["client"]
+    fields = {
+        "method": escaped(scope["method"])[:20],
+        "path": _shown_path(scope),
+        "status": status or None,  # None: the connection ended before there was one
+        "seconds": round(seconds, 6),
+        "address": client[0] if client else None,
+    }
+    _log.log(level, "%(method)s %(path)s %(status)s in %(seconds).3f s from %(address)s", fields, extra=fields)
+
+
+def _shown_path(scope: Scope) -> str:
+    """Return the route's template. It may lack what its router was included under, which the path then tells."""
+    template = getattr(scope.get("route"), "path", None)
+    if template is None:
+        return escaped(scope["path"][:_LONGEST_PATH])
+    if ":path}" in template:
+        return str(template)
+    segments = scope["path"].split("/")
+    return "/".join(segments[: len(segments) - template.count("/")]) + str(template)

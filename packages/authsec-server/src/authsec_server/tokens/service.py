@@ -1,0 +1,126 @@
+"""What operators do with tokens: look one up, take one back, and ask why an agent gets what it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+
+from authsec_core._clock import Clock
+from authsec_server.agents.standing import load_standings
+from authsec_server.audit.entry import Caller, Entry
+from authsec_server.audit.ledger import Change, Ledger
+from authsec_server.db.engine import Database
+from authsec_server.db.tables import tokens
+from authsec_server.errors import ConflictError, NotFoundError
+from authsec_server.tokens.policy import Ask, Caps, Explanation, explain
+
+__all__ = ["TokenRecord", "TokenRecords"]
+
+_KEPT_AFTER_END: Final = 86_400  # seconds: for "what became of this token?"
+_PURGED_AT_ONCE: Final = 5_000  # rows, so that nobody waits long for the purge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """What is kept of a token: never the token.
+
+    Attributes:
+        issued_at: Epoch seconds, as are the other instants.
+    """
+
+    jti: str
+    client_id: str
+    key_id: str | None
+    delegations: tuple[str, ...]
+    scope: str
+    audience: str
+    kid: str
+    issued_at: int
+    expires_at: int
+    revoked_at: float | None
+
+
+class TokenRecords:
+    """Looks up and revokes tokens. For one event loop."""
+
+    def __init__(self, ledger: Ledger, database: Database, *, caps: Caps, clock: Clock) -> None:
+        self._ledger = ledger
+        self._database = database
+        self._caps = caps
+        self._clock = clock
+
+    async def get(self, jti: str) -> TokenRecord:
+        """Return what is kept of a token: until a day after its end.
+
+        Raises:
+            NotFoundError: Nothing is.
+        """
+        async with self._database.read() as connection:
+            row = (await connection.execute(sa.select(tokens).where(tokens.c.jti == jti))).one_or_none()
+        if row is None:
+            raise _unknown()
+        return TokenRecord(
+            jti=row.jti,
+            client_id=row.client_id,
+            key_id=row.key_id,
+            delegations=tuple(row.delegations),
+            scope=row.scope,
+            audience=row.audience,
+            kid=row.kid,
+            issued_at=row.issued_at,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+        )
+
+    async def revoke(self, caller: Caller, jti: str) -> None:
+        """Take a token back: the status list says so within a second.
+
+        Raises:
+            NotFoundError: There is no such token.
+            ConflictError: It was taken back before; of many who try at once, one succeeds.
+        """
+
+        async def work(change: Change) -> None:
+            row = (await change.connection.execute(sa.select(tokens).where(tokens.c.jti == jti))).one_or_none()
+            if row is None:
+                raise _unknown()
+            if row.revoked_at is not None:
+                raise ConflictError("the token was revoked before")
+            taken_back = sa.update(tokens).where(tokens.c.jti == jti).values(revoked_at=change.at)
+            await change.connection.execute(taken_back)
+            change.record(
+                Entry(action="token.revoke", decision="allow", caller=caller, client_id=row.client_id, jti=jti)
+            )
+
+        await self._ledger.change(work)
+
+    async def explain(self, client_id: str, ask: Ask) -> Explanation:
+        """Return what the agent would get for this, and why. Issues and records nothing.
+
+        Raises:
+            NotFoundError: There is no such client.
+        """
+        async with self._database.read() as connection:
+            standings = await load_standings(connection, [client_id])
+        if client_id not in standings:
+            raise NotFoundError("there is no such client")
+        return explain(standings[client_id], ask, self._caps, self._clock.wall())
+
+    async def purge(self) -> int:
+        """Forget tokens that ended a day ago, some thousands at once, and return how many. The audit keeps them."""
+        ended = (
+            sa.select(tokens.c.jti)
+            .where(tokens.c.expires_at < self._clock.wall() - _KEPT_AFTER_END)
+            .limit(_PURGED_AT_ONCE)
+        )
+
+        async def work(change: Change) -> int:
+            return (await change.connection.execute(sa.delete(tokens).where(tokens.c.jti.in_(ended)))).rowcount
+
+        return await self._ledger.change(work)
+
+
+def _unknown() -> NotFoundError:
+    return NotFoundError("there is no such token, or it ended more than a day ago")

@@ -1,0 +1,199 @@
+"""Transactions and migrations, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import traceback
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from server_support import made, rows
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from authsec_core._clock import SYSTEM_CLOCK
+from authsec_core.errors import ConfigurationError
+from authsec_core.testing import FakeClock
+from authsec_server.db import migrate, tables
+from authsec_server.db.engine import Database
+from authsec_server.errors import StorageUnavailableError
+from authsec_server.testing import LocalPostgres
+
+
+def test_the_migrations_make_what_the_tables_say(database_url: str) -> None:
+    """A database that went through all migrations has exactly the tables that the code knows."""
+
+    async def run() -> list[object]:
+        database = Database(database_url, clock=SYSTEM_CLOCK)
+        assert await migrate.current(database) is None
+        await asyncio.gather(migrate.upgrade(database), migrate.upgrade(database))
+        assert await migrate.current(database) == migrate.expected()
+        async with database.read() as connection:
+            differences = await connection.run_sync(
+                lambda sync: compare_metadata(MigrationContext.configure(sync), tables.METADATA)
+            )
+        await database.close()
+        return list(differences)
+
+    assert asyncio.run(run()) == []
+
+
+def test_a_second_active_signing_key_is_impossible(database_url: str) -> None:
+    """The database itself refuses two keys that are active at once, whatever the code does."""
+
+    async def run() -> None:
+        async with made(database_url) as database:
+            second = sa.insert(tables.signing_keys).values(
+                kid="kid-2", state="active", sealed=b"", jwk={}, created_at=0.0
+            )
+            with pytest.raises(IntegrityError):
+                await database.write(lambda connection: connection.execute(second))
+
+    asyncio.run(run())
+
+
+def test_what_raises_is_undone(database_url: str) -> None:
+    """A transaction whose work raises leaves nothing behind, and the error is the work's own."""
+
+    async def run() -> None:
+        async def work(connection: AsyncConnection) -> None:
+            await connection.execute(sa.delete(tables.head))
+            raise LookupError
+
+        async with made(database_url) as database:
+            with pytest.raises(LookupError):
+                await database.write(work)
+            assert len(await rows(database, tables.head)) == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.req("RA8")
+def test_a_busy_sqlite_is_tried_again(tmp_path: Path) -> None:
+    """While somebody else writes, a transaction waits; when they are done, it goes through."""
+    path = tmp_path / "authsec.db"
+
+    class Releases(FakeClock):
+        async def asleep(self, seconds: float) -> None:
+            await super().asleep(seconds)
+            if len(self.slept) == 2:
+                other.rollback()
+
+    clock = Releases()
+
+    async def run() -> None:
+        async with made(f"sqlite:///{path}", clock=clock) as database:
+            other.execute("BEGIN IMMEDIATE")
+            await database.write(lambda connection: connection.execute(sa.update(tables.head).values(seq=7)))
+            assert [row.seq for row in await rows(database, tables.head)] == [7]
+
+    other = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    try:
+        asyncio.run(run())
+    finally:
+        other.close()
+    assert len(clock.slept) == 2
+
+
+@pytest.mark.req("RA8")
+def test_a_database_that_stays_busy_is_unavailable(tmp_path: Path) -> None:
+    """After the timeout the caller is told to try later, and nothing was done."""
+    path = tmp_path / "authsec.db"
+    clock = FakeClock()
+
+    async def run() -> None:
+        async with made(f"sqlite:///{path}", clock=clock, timeout=1.0) as database:
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StorageUnavailableError):
+                await database.write(lambda connection: connection.execute(sa.delete(tables.head)))
+            other.close()
+            assert len(await rows(database, tables.head)) == 1
+
+    asyncio.run(run())
+    assert 0.5 < sum(clock.slept) <= 1.0
+
+
+def test_reading_does_not_wait_for_who_writes(database_url: str) -> None:
+    """A reader sees what was committed, while a transaction is under way."""
+
+    async def run() -> None:
+        async with made(database_url) as database:
+
+            async def work(connection: AsyncConnection) -> list[int]:
+                await connection.execute(sa.update(tables.head).values(seq=7))
+                return [row.seq for row in await rows(database, tables.head)]
+
+            assert await database.write(work) == [0]
+            assert [row.seq for row in await rows(database, tables.head)] == [7]
+
+    asyncio.run(run())
+
+
+def test_sqlite_keeps_what_it_acknowledged(tmp_path: Path) -> None:
+    """WAL with synchronous=FULL on every connection: NORMAL may lose the last commits with the power."""
+
+    async def run() -> None:
+        async with made(f"sqlite:///{tmp_path / 'authsec.db'}") as database:
+
+            async def pragmas(connection: AsyncConnection) -> list[object]:
+                names = ("journal_mode", "synchronous", "foreign_keys")
+                return [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one() for name in names]
+
+            assert await database.write(pragmas) == ["wal", 2, 1]
+            async with database.read() as connection:
+                assert await pragmas(connection) == ["wal", 2, 1]
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://u:s3cret@x/y", "sqlite://", "sqlite:///:memory:", "s3cret", "://s3cret", "postgres://u:s3cret@x/y"]
+)
+def test_a_database_that_is_not_supported_is_refused(url: str) -> None:
+    """What is no SQLite file and no PostgreSQL is a ConfigurationError that does not quote it."""
+    with pytest.raises(ConfigurationError) as caught:
+        Database(url, clock=SYSTEM_CLOCK)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_database_that_is_away_is_unavailable() -> None:
+    """A refused connection is the same error as a busy database, for reading and for writing."""
+
+    async def run() -> None:
+        database = Database("postgresql://nobody:x@127.0.0.1:1/none", clock=FakeClock(), timeout=1.0)
+        with pytest.raises(StorageUnavailableError):
+            await database.write(lambda connection: connection.execute(sa.text("SELECT 1")))
+        with pytest.raises(StorageUnavailableError):
+            async with database.read():
+                pass
+        await database.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("wrong", ["password", "database"])
+def test_a_database_that_does_not_let_us_in_is_unavailable(postgres: LocalPostgres, wrong: str) -> None:
+    """A wrong password or name is no bug of the request: it is tried again, and then the database is unavailable."""
+    parts = urlsplit(postgres.url)
+    changed = (
+        parts._replace(path="/absent")
+        if wrong == "database"
+        else parts._replace(netloc=f"authsec:x@{parts.netloc.rpartition('@')[2]}")
+    )
+
+    async def run() -> None:
+        database = Database(urlunsplit(changed), clock=FakeClock(), timeout=1.0)
+        with pytest.raises(StorageUnavailableError):
+            await database.write(lambda connection: connection.execute(sa.text("SELECT 1")))
+        with pytest.raises(StorageUnavailableError):
+            async with database.read():
+                pass
+        await database.close()
+
+    asyncio.run(run())
