@@ -1,6 +1,7 @@
 """Is the code in the documentation whole, and do its commands exist? Nothing is run here and no framework is needed.
 
-`examples/test_docs` and `examples/test_readme` run the programs; `nox -s readme` runs the README's commands.
+`examples/test_docs` and `examples/test_readme` run the programs; `nox -s readme` runs the README's commands, and
+`test_docs_authority_commands` those of the pages about the authority.
 """
 
 from __future__ import annotations
@@ -19,13 +20,24 @@ from authsec_core import AuthSecConfig
 from authsec_core._layers import variable
 from authsec_core._version import __version__
 from authsec_core.cli._arguments import UsageError, parse
+from authsec_server.cli._arguments import parse as parse_server
+from authsec_server.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-WHEELS = {f"authsec_{name}-{__version__}-py3-none-any.whl" for name in ("core", "autogen", "crewai")}
+WHEELS = {f"authsec_{name}-{__version__}-py3-none-any.whl" for name in ("core", "autogen", "crewai", "server")}
 # What else a page may install.
 OTHERS = {"autogen-ext[openai]", "ag2[openai]", "agent-framework-openai", "opentelemetry-sdk"}
+SETTINGS = {
+    *map(variable, AuthSecConfig.model_fields),
+    *(setting.variable for setting in ServerSettings.describe()),
+    "AUTHSEC_ADMIN_URL",
+    "AUTHSEC_ADMIN_TOKEN",
+}
+# What stands for an id on the pages about the authority.
+IDS = {"CLIENT_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID"}
+OURS = ("$AUTHSEC_BASE_URL/", "$AUTHSEC_ADMIN_URL/", "http://127.0.0.1:8321/")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 
 
@@ -85,26 +97,35 @@ def _exported(module: str) -> set[str]:
 @pytest.mark.parametrize("block", SHELL, ids=str)
 def test_each_command_is_one_that_there_is(block: Block) -> None:
     """Each line of a shell block is one of the commands below, with arguments that exist."""
-    for line in block.code.splitlines():
+    for line in block.code.replace("\\\n", " ").splitlines():
         _check(_posix(line) if block.language == "powershell" else line)
 
 
 def _posix(line: str) -> str:
     """Return PowerShell's spelling of one of our commands as sh has it."""
     line = re.sub(r'^\$env:(\w+) = "', r'export \1="', line).replace("\\", "/")
+    line = re.sub(r'; \$env:(\w+) = "', r' \1="', line)
     return re.sub(r"^py ", "python3 ", line).replace("/Scripts/", "/bin/")
 
 
 def _check(line: str) -> None:
-    words = shlex.split(line)
+    words = shlex.split(line, comments=True)
     assert words, "a blank line"
     if words[:3] == ["python3", "noxfile.py", "-s"]:
         assert words[3] in _sessions(), line
     elif words[0] == ".venv/bin/authsec":
         parse(words[1:])
+    elif words[0] == ".venv/bin/authsec-server":
+        parse_server(words[1:])
     elif words[0] == "export":
-        name = words[1].partition("=")[0]
-        assert name in map(variable, AuthSecConfig.model_fields), line
+        assert words[1:], line
+        assert {word.partition("=")[0] for word in words[1:]} <= SETTINGS | IDS, line
+    elif words[0] == "curl":
+        urls = [word for word in words if "://" in word or re.match(r"\$\w+/", word)]
+        assert urls, line
+        assert all(url.startswith(OURS) for url in urls), line
+    elif words[0] == "mkdir":
+        assert words[1:] == ["-p", "pinned"], line
     elif Path(words[0]).name == "pip":
         assert words[1] == "install", line
         for wanted in words[2:]:
@@ -130,6 +151,10 @@ def _sessions() -> set[str]:
         ".venv/bin/authsec token --no-such-option",
         ".venv/bin/authsec nosuch",
         "export AUTHSEC_NO_SUCH=1",
+        "export AUTHSEC_BASE_URL=http://127.0.0.1:8321 AUTHSEC_NO_SUCH=1",
+        ".venv/bin/authsec-server nosuch",
+        ".venv/bin/authsec-server admin clients onboard",
+        "authsec-server serve --dev",
         "pip install authsec-autogen",
         "pip install dist/authsec_autogen-0.0.0-py3-none-any.whl",
         "curl https://example.com",

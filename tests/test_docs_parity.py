@@ -1,5 +1,6 @@
 """Does the documentation name all that there is, and nothing else? Read from the sources; no framework is needed.
 
+The pages about the authority are held against it by `test_docs_authority`.
 Whether a page is true is for readers to say. Its code is for `test_docs_code` and `examples/test_docs`.
 """
 
@@ -25,6 +26,7 @@ from authsec_core import AuthSecConfig, AuthSecError, ConfigurationError, errors
 from authsec_core._layers import variable
 from authsec_core._telemetry import _Instruments
 from authsec_core.cli._arguments import _parser
+from authsec_server.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -36,6 +38,10 @@ SOURCES = {
     for package in ROOT.glob("packages/*/src/*")
     for path in package.rglob("*.py")
 }
+# What an application or a test may import of the authority; the rest of its modules are its own.
+PUBLIC_OF_SERVER = {f"authsec_server{module}" for module in ("", ".app", ".settings", ".testing")}
+SERVERS = {setting.variable for setting in ServerSettings.describe()}
+OPERATORS = {f"AUTHSEC_ADMIN_{name}" for name in ("URL", "TOKEN", "CA_FILE")}
 CLASSES = [kind for name in errors.__all__ if issubclass(kind := getattr(errors, name), AuthSecError)]
 
 
@@ -71,7 +77,7 @@ def test_documented_defaults_are_the_defaults() -> None:
 def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
     """A variable that a page names is one of ours, but for those that configuration.md says are refused."""
     named = set(re.findall(r"\bAUTHSEC_\w*[A-Z0-9]\b", page.read_text(encoding="utf-8")))
-    known = {variable(field) for field in AuthSecConfig.model_fields}
+    known = {variable(field) for field in AuthSecConfig.model_fields} | SERVERS | OPERATORS
     assert named - known == (set(REFUSED) if page.name == "configuration.md" else set())
 
 
@@ -88,7 +94,7 @@ def test_what_is_said_to_be_refused_is_refused(name: str, monkeypatch: pytest.Mo
 
 def _codes_of_results() -> Iterator[str]:
     """Yield each code that is written out, in the sources, for a result that no exception stands behind."""
-    modules = [module for module in SOURCES if not module.startswith("authsec_core.testing")]
+    modules = [module for module in SOURCES if not module.startswith(("authsec_core.testing", "authsec_server"))]
     for node in (node for module in modules for node in ast.walk(_tree(module))):
         pairs: list[tuple[str | None, ast.expr | None]] = []
         if isinstance(node, ast.Call):
@@ -134,7 +140,8 @@ def test_every_reason_of_a_refusal_is_documented() -> None:
 
 
 def _public_modules() -> Iterator[str]:
-    yield from (name for name in SOURCES if not any(part.startswith("_") for part in name.split(".")))
+    public = [name for name in SOURCES if not any(part.startswith("_") for part in name.split("."))]
+    yield from (name for name in public if not name.startswith("authsec_server") or name in PUBLIC_OF_SERVER)
 
 
 def _exported(module: str) -> list[str]:

@@ -101,7 +101,7 @@ def test_a_whole_audit_passes_and_the_report_says_what_was_checked(
         report = await verify_database(
             database,
             checkpoint_files=[tmp_path / "cp"],
-            jwks_file=jwks(tmp_path / "jwks", 1),
+            jwks_files=[jwks(tmp_path / "jwks", 1)],
             progress=lambda done, of: told.append((done, of)),
             clock=clock,
         )
@@ -225,7 +225,7 @@ def test_pinned_keys_tell_of_checkpoints_that_were_made_again(
         await Checkpoints(database, key, issuer=ISSUER, clock=clock).write()
         assert (await verify_database(database, clock=clock)).checkpoints == 1
         with pytest.raises(DamagedAuditError, match="not among the given ones") as caught:
-            await verify_database(database, jwks_file=jwks(tmp_path / "jwks", 1), clock=clock)
+            await verify_database(database, jwks_files=[jwks(tmp_path / "jwks", 1)], clock=clock)
         assert caught.value.seq == 12
 
     run_on(database_url, clock, tmp_path / "cp", then)
@@ -287,7 +287,7 @@ def test_a_torn_line_of_the_file_is_noted(clock: FakeClock, tmp_path: Path, miss
         file = tmp_path / "cp"
         whole = file.read_bytes()
         file.write_bytes(whole[:-missing])
-        options = {"checkpoint_files": [file], "jwks_file": jwks(tmp_path / "jwks", 1), "clock": clock}
+        options = {"checkpoint_files": [file], "jwks_files": [jwks(tmp_path / "jwks", 1)], "clock": clock}
         torn = () if missing == 1 else ("line 2 of cp is not a whole checkpoint and was passed over",)
         assert (await verify_database(database, **options)).notes == torn  # type: ignore[arg-type]  # as they are
         await grow(running, 1)
@@ -309,7 +309,7 @@ def test_key_files_that_are_none_are_refused(clock: FakeClock, tmp_path: Path, c
 
     async def then(database: Database, _running: Ledger, _writer: Checkpoints) -> None:
         with pytest.raises(ConfigurationError, match="jwks"):
-            await verify_database(database, jwks_file=file, clock=clock)
+            await verify_database(database, jwks_files=[file], clock=clock)
         with pytest.raises(ConfigurationError, match="elsewhere"):
             await verify_database(database, checkpoint_files=[tmp_path / "elsewhere"], clock=clock)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -20,8 +21,11 @@ import pytest
 from server_cli_support import Desk
 
 from authsec_core import AuthSecClient, AuthSecConfig
+from authsec_core._clock import SYSTEM_CLOCK
 from authsec_core.testing import FakeClock
+from authsec_server.authority import Authority, system_caller
 from authsec_server.cli import _files, _serve
+from authsec_server.cli._dev import prepare
 from authsec_server.errors import ConflictError
 from authsec_server.settings import ServerSettings
 
@@ -244,3 +248,17 @@ class TestRefusals:
         announced = str(_serve._document(settings, None))
         assert "s3cr3t-w0rd" not in announced
         assert "postgresql://u:***@127.0.0.1/x" in announced
+
+
+def test_a_revoked_sample_agent_is_followed_by_another(tmp_path: Path) -> None:
+    """To revoke is final, so the next start of `--dev` makes a new sample agent, once."""
+    settings = ServerSettings(dev=True, data_dir=tmp_path)
+
+    async def run() -> list[str]:
+        first = await prepare(settings, SYSTEM_CLOCK)
+        async with Authority.open(settings) as authority:
+            await authority.agents.revoke(system_caller("test"), first.client_id)
+        return [first.client_id, *[(await prepare(settings, SYSTEM_CLOCK)).client_id for _ in range(2)]]
+
+    first, second, third = asyncio.run(run())
+    assert first != second == third

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import ssl
 import traceback
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -21,6 +22,7 @@ from authsec_core.errors import ConfigurationError
 from authsec_core.testing import FakeClock
 from authsec_server.db import migrate, tables
 from authsec_server.db.engine import Database
+from authsec_server.db.url import database_url, is_protected, tls
 from authsec_server.errors import StorageUnavailableError
 from authsec_server.testing import LocalPostgres
 
@@ -191,6 +193,46 @@ def test_a_database_that_does_not_let_us_in_is_unavailable(postgres: LocalPostgr
         database = Database(urlunsplit(changed), clock=FakeClock(), timeout=1.0)
         with pytest.raises(StorageUnavailableError):
             await database.write(lambda connection: connection.execute(sa.text("SELECT 1")))
+        with pytest.raises(StorageUnavailableError):
+            async with database.read():
+                pass
+        await database.close()
+
+    asyncio.run(run())
+
+
+def test_the_way_to_postgresql_is_protected_as_the_url_says() -> None:
+    """Verified TLS, TLS, or none: never one in the place of another, and no parameter is passed over."""
+    full, some, none = (
+        tls(database_url(f"postgresql://u:p@db.example.com/x{query}"))
+        for query in ("?sslmode=verify-full", "?sslmode=require", "?sslmode=disable")
+    )
+    assert isinstance(full, ssl.SSLContext)
+    assert full.check_hostname
+    assert full.verify_mode == ssl.CERT_REQUIRED
+    assert isinstance(some, ssl.SSLContext)
+    assert some.verify_mode == ssl.CERT_NONE
+    assert none is False
+    with pytest.raises(ConfigurationError, match="sslrootcert"):
+        tls(database_url("postgresql://u:p@db.example.com/x?sslmode=verify-full&sslrootcert=/absent.pem"))
+    for query in ("?sslmode=prefer", "?ssl=require", "?sslmode=require&sslmode=disable", "?host=elsewhere"):
+        with pytest.raises(ConfigurationError, match="sslmode"):
+            database_url(f"postgresql://u:p@db.example.com/x{query}")
+
+
+@pytest.mark.req("RO1")
+def test_a_database_elsewhere_is_protected_or_said_not_to_be() -> None:
+    """A URL that leads to another machine and says nothing of TLS is refused; loopback needs none."""
+    assert not is_protected(database_url("postgresql://u:p@db.example.com/x"))
+    for url in ("u:p@127.0.0.1/x", "u:p@localhost/x", "u:p@db.example.com/x?sslmode=disable"):
+        assert is_protected(database_url(f"postgresql://{url}"))
+
+
+def test_a_server_without_tls_is_unavailable_to_who_wants_it(postgres: LocalPostgres) -> None:
+    """Where TLS was asked for, a database that offers none is not used."""
+
+    async def run() -> None:
+        database = Database(f"{postgres.url}?sslmode=require", clock=FakeClock(), timeout=1.0)
         with pytest.raises(StorageUnavailableError):
             async with database.read():
                 pass

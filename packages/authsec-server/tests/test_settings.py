@@ -19,7 +19,7 @@ from authsec_server.settings import ServerSettings
 PUBLIC = "https://authority.example.com"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is refused without TLS
 KEY = "canary-master-q2w3e4r5t6y7u8i9o0p1a2s3d4f"
-DATABASE = "postgresql://authsec:canary-database-z9x8c7v6b5@db.example.com/authsec"
+DATABASE = "postgresql://authsec:canary-database-z9x8c7v6b5@db.example.com/authsec?sslmode=verify-full"
 SAFE: dict[str, Any] = {"public_url": PUBLIC, "data_dir": "/srv/authsec"}
 
 

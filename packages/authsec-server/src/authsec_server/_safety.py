@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from authsec_core._origin import is_loopback, origin_of
 from authsec_core.errors import ConfigurationError
 from authsec_server._environment import variable
+from authsec_server.db.url import database_url, is_protected
 from authsec_server.errors import UnsafeSettingsError
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ def _production_problems(settings: ServerSettings) -> Iterator[str]:
         yield (
             f"there is no master key to seal the signing keys with: set {variable('master_key')}, "
             f"{variable('master_key_file')} or {variable('data_dir')}"
+        )
+    url = settings.database_url.get_secret_value()
+    if url and not settings.uses_sqlite and not is_protected(database_url(url)):
+        yield (
+            f"{variable('database_url')} leads to another machine, and does not say how it is protected: add "
+            "?sslmode=verify-full, or ?sslmode=disable on a network that you trust"
         )
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         yield f"{variable('trusted_proxies')} names every address, so that anyone could claim any: name the proxy"

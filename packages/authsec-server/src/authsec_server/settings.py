@@ -82,7 +82,7 @@ class ServerSettings(BaseSettings):
     )
     database_url: SecretStr = Field(
         default=SecretStr(""),
-        description="`sqlite:///path` or `postgresql://user:password@host/name`",
+        description="`sqlite:///path` or `postgresql://user:password@host/name?sslmode=verify-full`",
         json_schema_extra={"default_text": "sqlite:///{data_dir}/authsec.db"},
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on")
@@ -122,7 +122,7 @@ class ServerSettings(BaseSettings):
         default=2,
         ge=1,
         le=300,
-        description="Seconds that a verifier may keep a status list; a revocation takes that much longer to reach it",
+        description="Seconds after which a verifier is to fetch a status list again",
     )
     checkpoint_interval: float = Field(
         default=60.0,

@@ -8,7 +8,7 @@ are to be kept where the database's writers cannot reach, and given here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +63,7 @@ async def verify_database(
     database: Database,
     *,
     checkpoint_files: Iterable[Path] = (),
-    jwks_file: Path | None = None,
+    jwks_files: Sequence[Path] = (),
     progress: Progress | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Report:
@@ -71,7 +71,7 @@ async def verify_database(
 
     Args:
         checkpoint_files: Exported checkpoints, which are believed beside those in the database.
-        jwks_file: The public keys that checkpoints must be signed with; without it, those in the database.
+        jwks_files: The public keys that checkpoints must be signed with; without it, those in the database.
 
     Raises:
         DamagedAuditError: With the first bad entry.
@@ -81,7 +81,7 @@ async def verify_database(
     began_at = clock.steady()
     # In this order: a checkpoint that is read now is about an entry that is read later, however busy the writers are.
     files = [(path, _size(path)) for path in checkpoint_files]
-    keys = AuditKeys.pinned(jwks_file) if jwks_file is not None else None
+    keys = AuditKeys.pinned(jwks_files) if jwks_files else None
     stored = await _stored_checkpoints(database)
     witnesses = Witnesses(keys if keys is not None else await _stored_keys(database))
     if keys is None and (stored or files):

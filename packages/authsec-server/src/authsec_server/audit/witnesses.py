@@ -56,21 +56,24 @@ class AuditKeys:
         return cls(public=public, revoked=frozenset(revoked), unusable=tuple(unusable))
 
     @classmethod
-    def pinned(cls, path: Path) -> AuditKeys:
-        """Return the keys of a JWKS file.
+    def pinned(cls, paths: Iterable[Path]) -> AuditKeys:
+        """Return the keys of some JWKS files.
 
         Raises:
-            ConfigurationError: It cannot be read, or has no key.
+            ConfigurationError: One cannot be read, or has no key.
         """
-        try:
-            with path.open("rb") as file:
-                jwks = json.loads(file.read(_LARGEST_JWKS))
-            keys = cls.of(jwks["keys"])
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as exc:
-            raise ConfigurationError(f"{path} cannot be read as a JWK set") from exc
-        if not keys.public:
-            raise ConfigurationError(f"{path} has no RSA key for signatures")
-        return keys
+        jwks: list[object] = []
+        for path in paths:
+            try:
+                with path.open("rb") as file:
+                    listed = json.loads(file.read(_LARGEST_JWKS))["keys"]
+                usable = cls.of(listed).public
+            except (OSError, ValueError, TypeError, KeyError, RecursionError) as exc:
+                raise ConfigurationError(f"{path} cannot be read as a JWK set") from exc
+            if not usable:
+                raise ConfigurationError(f"{path} has no RSA key for signatures")
+            jwks += listed
+        return cls.of(jwks)
 
 
 @dataclass(slots=True)

@@ -49,7 +49,7 @@ class Arguments:
     name: str = "admin"
     now: bool = False
     checkpoints: tuple[Path, ...] = ()
-    jwks: Path | None = None
+    jwks: tuple[Path, ...] = ()
     admin: AdminArguments | None = None
 
     @property
@@ -73,7 +73,14 @@ def parse(argv: Sequence[str]) -> Arguments:
         parser.error(f"there is no option {options}" if options else f"there {unnamed}")
     typed = vars(namespace)
     admin = take_admin(typed) if typed["command"] == "admin" else None
-    return Arguments(**{**typed, "checkpoints": tuple(typed.get("checkpoints", ())), "admin": admin})
+    return Arguments(
+        **{
+            **typed,
+            "checkpoints": tuple(typed.get("checkpoints", ())),
+            "jwks": tuple(typed.get("jwks", ())),
+            "admin": admin,
+        }
+    )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -143,7 +150,12 @@ def _add_local(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
         help="exported checkpoints to hold it against; may be repeated",
     )
     verify.add_argument(
-        "--jwks", type=Path, metavar="FILE", help="the public keys that signed them, as they were kept elsewhere"
+        "--jwks",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the public keys that signed them, as they were kept elsewhere; may be repeated",
     )
 
 

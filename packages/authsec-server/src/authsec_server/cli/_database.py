@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from authsec_core._clock import Clock
 from authsec_core.errors import ConfigurationError
 from authsec_server.db import migrate
-from authsec_server.db.engine import Database, database_url
+from authsec_server.db.engine import Database
+from authsec_server.db.url import database_url
 from authsec_server.errors import ConflictError, UnsafeSettingsError
 from authsec_server.settings import ServerSettings
 

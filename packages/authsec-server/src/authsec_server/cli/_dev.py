@@ -5,6 +5,7 @@ What is there already is not made anew, and what was not made by `--dev` is not 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,11 +74,14 @@ async def _initialise(settings: ServerSettings, clock: Clock) -> Secret | None:
 
 async def _sample(authority: Authority) -> str:
     caller = system_caller("serve --dev")
-    known = await _find(authority)
-    if known is not None:
-        return known.client_id
-    await authority.roles.put(caller, _ROLE, _PERMISSIONS)
-    client, _ = await authority.agents.onboard(caller, name=_AGENT, agent_type=_KIND, platform="docker", selectors={})
+    known = await _samples(authority)
+    for client in known:
+        if client.state != "revoked":
+            return client.client_id
+    name = f"{_AGENT}-{len(known) + 1}" if known else _AGENT  # the one before was revoked, which is for good
+    if not known:
+        await authority.roles.put(caller, _ROLE, _PERMISSIONS)
+    client, _ = await authority.agents.onboard(caller, name=name, agent_type=_KIND, platform="docker", selectors={})
     wanted = Wanted(
         role=_ROLE, target_type=_KIND, client_id=client.client_id, duration=MaxDuration(amount=1, unit="hours")
     )
@@ -85,13 +89,13 @@ async def _sample(authority: Authority) -> str:
     return client.client_id
 
 
-async def _find(authority: Authority) -> Client | None:
+async def _samples(authority: Authority) -> list[Client]:
+    """Return the sample agents that were ever made, the revoked ones too."""
+    found: list[Client] = []
     after: Cursor | None = None
     while True:
         page = await authority.agents.list(Paging(limit=200, after=after))
-        for client in page.items:
-            if client.name == _AGENT:
-                return client
+        found += [client for client in page.items if re.fullmatch(rf"{_AGENT}(-\d+)?", client.name)]
         if page.next is None:
-            return None
+            return found
         after = Cursor.decode(page.next)

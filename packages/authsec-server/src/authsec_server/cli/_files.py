@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from authsec_core.errors import ConfigurationError
-from authsec_server.db.engine import database_url
+from authsec_server.db.url import database_url
 from authsec_server.errors import ConflictError
 from authsec_server.keys.masterkey import create_master_key
 from authsec_server.settings import ServerSettings

@@ -35,7 +35,7 @@ async def verify_audit(
         report = await verify_database(
             database,
             checkpoint_files=arguments.checkpoints or _exported(settings),
-            jwks_file=arguments.jwks,
+            jwks_files=arguments.jwks,
             progress=notify,
             clock=clock,
         )

@@ -13,17 +13,16 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from authsec_core._clock import Clock
-from authsec_core.errors import ConfigurationError
+from authsec_server.db.url import database_url, tls
 from authsec_server.errors import StorageUnavailableError
 
-__all__ = ["Database", "database_url"]
+__all__ = ["Database"]
 
-_DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _SQLITE_WAIT: Final = 0.25  # seconds that SQLite itself waits for another writer, before we look at the clock
 _FIRST_PAUSE: Final = 0.01  # seconds
 _LONGEST_PAUSE: Final = 0.5  # seconds
@@ -31,25 +30,6 @@ _LONGEST_PAUSE: Final = 0.5  # seconds
 _PASSING: Final = frozenset({"40001", "40P01", "55P03", "53300", "57P01", "57P02", "57P03"})
 
 T = TypeVar("T")
-
-
-def database_url(text: str) -> URL:
-    """Return the URL with the driver that is used for it.
-
-    Raises:
-        ConfigurationError: It is for no database that is supported.
-    """
-    try:
-        url = sa.make_url(text)
-    except ArgumentError:
-        url = None
-    driver = _DRIVERS.get(url.drivername) if url is not None else None
-    # Raised out here: the text can hold a password, and an ArgumentError quotes it.
-    if url is None or driver is None:
-        raise ConfigurationError("the database URL must begin with sqlite:/// or postgresql://")
-    if driver == _DRIVERS["sqlite"] and url.database in (None, "", ":memory:"):
-        raise ConfigurationError("an SQLite database must be a file: sqlite:///path/to/authsec.db")
-    return url.set(drivername=driver)
 
 
 class Database:
@@ -143,13 +123,18 @@ def _engine(url: URL, begin: str, *, timeout: float, pool_size: int) -> AsyncEng
     milliseconds = str(int(timeout * 1000))
     settings = {"lock_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
     return create_async_engine(
-        url,
+        url.set(query={}),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=timeout,
         hide_parameters=True,  # they would get into errors, and from there into logs
         isolation_level="READ COMMITTED",
-        connect_args={"timeout": timeout, "command_timeout": timeout, "server_settings": settings},
+        connect_args={
+            "timeout": timeout,
+            "command_timeout": timeout,
+            "server_settings": settings,
+            "ssl": tls(url),
+        },
     )
 
 

@@ -229,6 +229,7 @@ class _Serving:
                 pass
         self._http.when_started = lambda: self._begun.set_result(token)
         with socket.create_server((settings.host, settings.port), backlog=_BACKLOG) as listener:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for the reason in `cli/_serve.py`
             await self._http.serve(sockets=[listener])
         if not self._begun.done():
             raise RuntimeError("the authority did not start: see the log of uvicorn.error")

@@ -94,9 +94,13 @@ async def delegation_token(request: Request) -> Response:
         200: {"content": {"application/statuslist+jwt": {"schema": {"type": "string"}}}, "description": "The list."},
         **responses(404, 503),
     },
+    openapi_extra={
+        "parameters": [{"name": "number", "in": "path", "required": True, "schema": {"type": "string"}}],
+    },
 )
-async def status_list(request: Request, number: str) -> Response:
+async def status_list(request: Request) -> Response:
     """Return the list of what was taken back, signed half a second ago at most."""
+    number = request.path_params["number"]  # no parameter of the function, or OpenAPI would promise a 422
     if not re.fullmatch(r"0|[1-9][0-9]{0,11}", number):
         raise NotFoundError("there is no such status list")
     text = await deps.authority(request).status_lists.signed(int(number))
