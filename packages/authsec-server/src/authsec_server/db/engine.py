@@ -164,7 +164,8 @@ def _troubles(*, is_sqlite: bool) -> tuple[type[Exception], ...]:
         return troubles
     import asyncpg  # here, because SQLite does without
 
-    return (*troubles, asyncpg.PostgresError)  # which SQLAlchemy lets through while it connects
+    # SQLAlchemy lets the first through while it connects, and the second, of asyncpg 0.30, when a connection breaks.
+    return (*troubles, asyncpg.PostgresError, asyncpg.InternalClientError)
 
 
 def _is_trouble(error: BaseException) -> bool:

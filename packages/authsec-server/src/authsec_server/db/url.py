@@ -71,5 +71,5 @@ def _check_file(url: URL) -> None:
 def _check_parameters(url: URL) -> None:
     if not url.query.keys() <= {"sslmode", "sslrootcert"} or url.query.get("sslmode", "disable") not in _TLS_MODES:
         raise ConfigurationError(
-            f"after the ?, a PostgreSQL URL may have sslmode ({', '.join(_TLS_MODES)}) and sslrootcert, and nothing else"
+            f"a PostgreSQL URL may have ?sslmode= ({', '.join(_TLS_MODES)}) and &sslrootcert=, and nothing else there"
         )
