@@ -33,6 +33,12 @@ def _logging_as_before() -> Iterator[None]:
         logger.handlers, logger.level, logger.propagate = handlers, level, propagate
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The loop of tests that are marked `anyio`: the authority runs on asyncio alone, wherever trio is installed."""
+    return "asyncio"
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     """A clock that stands still until it is moved."""

@@ -90,7 +90,8 @@ def test_a_decision_that_fails_harms_no_neighbour(database_url: str) -> None:
             )
             assert [told[0], told[2], told[4]] == ["good", "twice", "also good"]
             assert isinstance(told[1], ZeroDivisionError)
-            assert isinstance(told[3], sa.exc.IntegrityError)
+            assert isinstance(told[3], StorageUnavailableError)
+            assert isinstance(told[3].__cause__, sa.exc.IntegrityError)
             assert await chain_is_whole(database) == 3
 
     asyncio.run(run())
@@ -253,5 +254,49 @@ def test_without_an_active_key_nothing_is_decided(database_url: str) -> None:
             with pytest.raises(StorageUnavailableError, match="no signing key"):
                 await running.judge(Asks("q"))
             assert await rows(database, tables.audit) == []
+
+    asyncio.run(run())
+
+
+def test_who_has_gone_is_not_decided_about(database_url: str) -> None:
+    """A question whose caller was cancelled while it waited leaves no entry: a storm of them costs nothing."""
+
+    async def run() -> None:
+        entered, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(change: Change) -> None:
+            entered.set()
+            await go_on.wait()
+
+        async with made(database_url) as database, ledger(database) as running:
+            change = asyncio.create_task(running.change(slow))
+            await entered.wait()
+            gone = [asyncio.create_task(running.judge(Asks(f"gone-{n}"))) for n in range(5)]
+            stays = asyncio.create_task(running.judge(Asks("stays")))
+            await asyncio.sleep(0)
+            for task in gone:
+                task.cancel()
+            go_on.set()
+            await change
+            assert await stays == "stays"
+            assert await chain_is_whole(database) == 1
+
+    asyncio.run(run())
+
+
+def test_a_crowd_of_questions_does_not_keep_a_change_waiting(database_url: str) -> None:
+    """Decisions and changes take turns: a change goes before the second batch of the crowd that came first."""
+
+    async def run() -> None:
+        async def work(change: Change) -> None:
+            change.record(entry("client.revoke"))
+
+        async with made(database_url) as database, ledger(database) as running:
+            crowd = [asyncio.create_task(running.judge(Asks(f"q{n}"))) for n in range(600)]
+            await asyncio.sleep(0)
+            await running.change(work)
+            await asyncio.gather(*crowd)
+            actions = [row.action for row in await rows(database, tables.audit)]
+            assert actions.index("client.revoke") <= 256
 
     asyncio.run(run())

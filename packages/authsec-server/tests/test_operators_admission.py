@@ -34,7 +34,8 @@ def test_who_is_let_in_is_who_did_it(database_url: str) -> None:
         caller = await admit(one, f"Bearer {credential.text()}", "manage")
         assert (caller.actor.kind, caller.actor.id, caller.actor.name) == ("operator", operator.operator_id, "bob")
         assert (caller.request_id, caller.address) == ("req-9", "192.0.2.1")
-        assert await admit(one, f"bEARER  {credential.text()}") == caller
+        assert (caller.token_id, caller.needs) == (credential.id, "manage")
+        assert await admit(one, f"bEARER  {credential.text()}", "manage") == caller
         assert len(await one.entries()) == before
 
     with_registry(database_url, test)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from fastapi import APIRouter
 from registry_support import Registry
 from routes_support import NOBODY, Speaker, speaking
 
+from authsec_server import deps
 from authsec_server.credentials import parse
 
 
@@ -88,3 +91,13 @@ def test_what_does_not_fit_is_422(tmp_path: Path) -> None:
         await say("PATCH", f"/operators/{NOBODY}", status=404, json={})
 
     speaking(tmp_path, test)
+
+
+def test_a_route_that_says_nothing_of_who_may_use_it_cannot_be_made() -> None:
+    """In the admin API, a route that forgets its access level fails when it is written, and not when it is attacked."""
+    router = APIRouter(route_class=deps.OperatorRoute)
+    with pytest.raises(RuntimeError, match="who may use it"):
+
+        @router.get("/open")
+        async def forgot() -> None:
+            """Let everyone in."""

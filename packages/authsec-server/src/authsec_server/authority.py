@@ -33,12 +33,14 @@ from authsec_server.keys.masterkey import MasterKey, read_master_key
 from authsec_server.keys.rotation import Timing
 from authsec_server.keys.sealing import seal, unseal
 from authsec_server.keys.service import SigningKeys
+from authsec_server.operators.admission import recheck
 from authsec_server.operators.service import Operators
 from authsec_server.settings import ServerSettings
 from authsec_server.tokens.issue import Issuing, TokenService
 from authsec_server.tokens.policy import Caps
 from authsec_server.tokens.service import TokenRecords
 from authsec_server.tokens.status import StatusLists
+from authsec_server.tokens.withdraw import Withdrawals
 
 __all__ = ["SYSTEM", "Authority", "initialise", "system_caller"]
 
@@ -74,7 +76,7 @@ class Authority:
         self.settings: Final = settings
         self.clock: Final = clock
         self.database: Final = database
-        self.ledger: Final = Ledger(database, clock=clock)
+        self.ledger: Final = Ledger(database, clock=clock, recheck=recheck)
         self.keyring: Final = Keyring(database, master, tenant_id=settings.tenant_id, clock=clock)
         self.keys: Final = SigningKeys(
             self.ledger,
@@ -148,6 +150,7 @@ class Authority:
         chores = [
             _Chore("signing keys", _TICK, lambda: self.keys.run_schedule(system_caller("schedule"))),
             _Chore("checkpoint", _TICK, self.checkpoints.write_if_due),
+            _Chore("withdrawals", _TICK, Withdrawals(self.database, self.ledger).finish),
             _Chore("purge", _PURGE_EVERY, self.token_records.purge),
         ]
         while True:

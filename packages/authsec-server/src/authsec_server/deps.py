@@ -5,17 +5,18 @@ It knows how a credential travels in a request; whether it is good, and what it 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from authsec_server.audit.entry import Caller
 from authsec_server.authority import Authority
 from authsec_server.operators.access import Access
 
-__all__ = ["Administers", "Manages", "Reads", "authority", "operator", "peer", "request_id"]
+__all__ = ["Administers", "Manages", "OperatorRoute", "Reads", "authority", "operator", "peer", "request_id"]
 
 _BEARER = HTTPBearer(auto_error=False, scheme_name="operator", description="An operator's token.")
 
@@ -41,18 +42,49 @@ def operator(needs: Access) -> Callable[..., Awaitable[Caller]]:
     async def dependency(
         request: Request, _shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)] = None
     ) -> Caller:
-        headers = request.headers.getlist("authorization")
-        return await authority(request).operators.admit(
-            headers[0] if len(headers) == 1 else None,
-            needs,
-            request_id=request_id(request),
-            address=peer(request),
-            path=request.url.path,
-        )
+        admitted: Caller | None = getattr(request.state, "admitted", None)  # by `OperatorRoute`
+        return admitted if admitted is not None else await _admit(request, needs)
 
     dependency.__name__ = f"operator_who_may_{needs}"
     cast("Any", dependency).needs = needs
     return dependency
+
+
+class OperatorRoute(APIRoute):
+    """A route of the admin API: it looks at who asks before it looks at what was sent.
+
+    FastAPI parses a body first, so that a stranger would be told what is wrong with it.
+
+    Raises:
+        RuntimeError: The route says nothing of who may use it: it must take `Reads`, `Manages` or `Administers`.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what handles a request. Called by FastAPI, once."""
+        handle = super().get_route_handler()
+        needs: set[Access] = {
+            cast("Any", found.call).needs for found in self.dependant.dependencies if hasattr(found.call, "needs")
+        }
+        if len(needs) != 1:
+            raise RuntimeError(f"{self.path} does not say who may use it")
+        (level,) = needs
+
+        async def admit_first(request: Request) -> Response:
+            request.state.admitted = await _admit(request, level)
+            return await handle(request)
+
+        return admit_first
+
+
+async def _admit(request: Request, needs: Access) -> Caller:
+    headers = request.headers.getlist("authorization")
+    return await authority(request).operators.admit(
+        headers[0] if len(headers) == 1 else None,
+        needs,
+        request_id=request_id(request),
+        address=peer(request),
+        path=request.url.path,
+    )
 
 
 Reads = Annotated[Caller, Depends(operator("read"))]

@@ -15,7 +15,7 @@ from authsec_server.shapes import Instant, Line, Paged, Reply, Uuid, When
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/clients", tags=["agents"])
+router = APIRouter(prefix="/api/v1/clients", tags=["agents"], route_class=deps.OperatorRoute)
 
 KeyId = Annotated[str, Path(pattern=r"^agk_[0-9a-f]{16}$", max_length=20)]
 Selector = Annotated[str, Field(max_length=512)]

@@ -89,7 +89,7 @@ class Agents:
             change.record(_entry("client.onboard", caller, client, {**said, "key_id": credential.id}))
             return client, credential
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def set_state(self, caller: Caller, client_id: str, state: Literal["active", "disabled"]) -> Client:
         """Disable a client, or let it work again, and return it. What it is already is no change, and no entry.
@@ -111,7 +111,7 @@ class Agents:
             change.record(_entry(action, caller, after, {"withdrawn": withdrawn}))
             return after
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def revoke(self, caller: Caller, client_id: str) -> Client:
         """End a client for good. Of several who do it at once, one does, and the others are told.
@@ -127,7 +127,7 @@ class Agents:
             change.record(_entry("client.revoke", caller, after, {"withdrawn": withdrawn}))
             return after
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def get(self, client_id: str) -> Client:
         """Return a client.
@@ -169,7 +169,7 @@ class Agents:
             change.record(_entry("key.create", caller, client, details))
             return key, credential
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def revoke_key(self, caller: Caller, client_id: str, key_id: str) -> Key:
         """End a key for good, and the live tokens that were issued for it.
@@ -192,7 +192,7 @@ class Agents:
             change.record(_entry("key.revoke", caller, client, {"key_id": key_id, "withdrawn": withdrawn}))
             return replace(key, revoked_at=change.at)
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def list_keys(self, client_id: str, paging: Paging) -> Page[Key]:
         """Return a page of a client's keys, the oldest first.

@@ -34,11 +34,15 @@ class Caller:
 
     Attributes:
         address: The peer's address, as far as the server knows it.
+        token_id: The operator's token that let them in; None where it was no token.
+        needs: What their role had to include.
     """
 
     actor: Actor
     request_id: str
     address: str | None = None
+    token_id: str | None = None
+    needs: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

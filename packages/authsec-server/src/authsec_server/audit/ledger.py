@@ -8,6 +8,7 @@ whichever replica. What a decision says, and what a change does, is for others.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authsec_core._clock import Clock
 from authsec_server.agents.standing import Standing, load_standings
 from authsec_server.audit.chain import chained, columns, sealed_text
-from authsec_server.audit.entry import Entry
+from authsec_server.audit.entry import Caller, Entry
 from authsec_server.db import tables
 from authsec_server.db.engine import Database
 from authsec_server.errors import StorageUnavailableError
@@ -28,10 +29,13 @@ from authsec_server.errors import StorageUnavailableError
 __all__ = ["Change", "Ledger", "Question", "Slot", "Verdict"]
 
 _LARGEST_BATCH: Final = 256  # decisions in one transaction
-_MOST_WAITING: Final = 4096
+_MOST_WAITING: Final = 1024  # decisions, and as many changes
 _MOST_REMEMBERED: Final = 10_000  # clients
 
+_log = logging.getLogger("authsec.server")
+
 T = TypeVar("T")
+Recheck = Callable[[AsyncConnection, Caller, float], Awaitable[None]]
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -103,16 +107,21 @@ class Change:
 class Ledger:
     """Settles decisions and changes, one transaction after the other. For one event loop; `start` it first.
 
+    Decisions and changes take turns, so that no crowd of the ones keeps the others waiting.
+
     Args:
         database: Where everything is.
         clock: Gives each transaction its time.
+        recheck: Raises when the caller of a change may no longer make it. It is asked inside the transaction.
     """
 
-    def __init__(self, database: Database, *, clock: Clock) -> None:
+    def __init__(self, database: Database, *, clock: Clock, recheck: Recheck | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._recheck = recheck
         self._memory = _Memory()
-        self._waiting: deque[_Waiting] = deque()
+        self._asked: deque[tuple[_Waiting, Question[Any]]] = deque()
+        self._changes: deque[tuple[_Waiting, _Work]] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -139,53 +148,58 @@ class Ledger:
         Raises:
             StorageUnavailableError: It could not be made durable. Nothing was decided.
         """
-        result: T = await self._enqueue(_Asked(question))
+        result: T = await self._enqueue(self._asked, question)
         return result
 
-    async def change(self, work: Callable[[Change], Awaitable[T]]) -> T:
+    async def change(self, work: Callable[[Change], Awaitable[T]], *, by: Caller | None = None) -> T:
         """Run `work` in a transaction of its own and return what it returns; what it raises undoes everything.
 
         A caller that is cancelled does not cancel the change. While the database is busy `work` is run again.
 
+        Args:
+            by: Who wants it: looked at again in the transaction, since they may have lost the right while they waited.
+
         Raises:
             StorageUnavailableError: It could not be made durable.
+            UnauthenticatedError, ForbiddenError: The caller may no longer do it.
         """
-        result: T = await self._enqueue(_Work(work))
+        result: T = await self._enqueue(self._changes, _Work(work, by))
         return result
 
-    async def _enqueue(self, item: _Asked | _Work) -> Any:
+    async def _enqueue(self, queue: deque[tuple[_Waiting, Any]], item: Any) -> Any:
         if not self.is_running:
             raise StorageUnavailableError("the authority is shutting down: try again")
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(queue) >= _MOST_WAITING:
             raise StorageUnavailableError("too many requests are waiting for the database: try again")
-        waiting = _Waiting(item, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        waiting = _Waiting(asyncio.get_running_loop().create_future())
+        queue.append((waiting, item))
         self._wake.set()
         return await waiting.outcome
 
     async def _run(self) -> None:
-        while True:
-            if not self._waiting:
-                if self._closing:
-                    return
+        while self._asked or self._changes or not self._closing:
+            if self._changes:
+                await self._make(*self._changes.popleft())
+            if self._asked:
+                await self._settle(self._next_batch())
+            if not self._asked and not self._changes and not self._closing:
                 self._wake.clear()
                 await self._wake.wait()
-                continue
-            first = self._waiting.popleft()
-            if isinstance(first.item, _Work):
-                await self._make(first, first.item)
-                continue
-            batch = [(first, first.item)]
-            while self._waiting and len(batch) < _LARGEST_BATCH and isinstance(self._waiting[0].item, _Asked):
-                following = self._waiting.popleft()
-                if isinstance(following.item, _Asked):
-                    batch.append((following, following.item))
-            await self._settle(batch)
+
+    def _next_batch(self) -> list[tuple[_Waiting, Question[Any]]]:
+        batch: list[tuple[_Waiting, Question[Any]]] = []
+        while self._asked and len(batch) < _LARGEST_BATCH:
+            waiting, question = self._asked.popleft()
+            if not waiting.outcome.done():  # whoever asked has gone: nothing is decided, and so nothing is recorded
+                batch.append((waiting, question))
+        return batch
 
     async def _make(self, waiting: _Waiting, item: _Work) -> None:
         async def transaction(connection: AsyncConnection) -> Any:
             page = await _Page.open(connection)
             change = Change(connection, self._clock.wall())
+            if item.by is not None and self._recheck is not None:
+                await self._recheck(connection, item.by, change.at)
             result = await item.work(change)
             page.write(change.entries, change.at)
             await page.close(policy_changed=change.touches_policy)
@@ -193,16 +207,20 @@ class Ledger:
 
         try:
             waiting.resolve(await self._database.write(transaction))
+        except DBAPIError as exc:
+            waiting.fail(_refused(exc))
         except Exception as exc:  # noqa: BLE001 -- whatever it is, it belongs to the one who asked for the change
             waiting.fail(exc)
 
-    async def _settle(self, batch: Sequence[tuple[_Waiting, _Asked]]) -> None:
-        questions = [item.question for _, item in batch]
+    async def _settle(self, batch: Sequence[tuple[_Waiting, Question[Any]]]) -> None:
+        if not batch:
+            return
+        questions = [question for _, question in batch]
         try:
             outcomes = await self._database.write(lambda connection: self._decide(connection, questions))
         except DBAPIError as exc:
             if len(batch) == 1:
-                batch[0][0].fail(exc)
+                batch[0][0].fail(_refused(exc))
                 return
             for single in batch:  # one row that the database does not take must not fail the others
                 await self._settle([single])
@@ -234,19 +252,25 @@ class Ledger:
         return outcomes
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    question: Question[Any]
+def _refused(exc: DBAPIError) -> StorageUnavailableError:
+    """Return what is said where the database works and refuses all the same: a full disk, a lost right, a broken table.
+
+    Whatever the reason, nothing is durable and so nothing is disclosed (RU1); the log has it, the answer has not.
+    """
+    _log.error("the database refuses what has to be recorded", exc_info=exc)
+    error = StorageUnavailableError("the database refuses it, and nothing was done: the operator finds why in the log")
+    error.__cause__ = exc
+    return error
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
     work: Callable[[Change], Awaitable[Any]]
+    by: Caller | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    item: _Asked | _Work
     outcome: asyncio.Future[Any]
 
     def resolve(self, result: Any) -> None:

@@ -21,7 +21,7 @@ from authsec_server.shapes import Instant, Reply, Uuid, When
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
+router = APIRouter(prefix="/api/v1/audit", tags=["audit"], route_class=deps.OperatorRoute)
 
 _LINES: Final = "application/x-ndjson"
 
@@ -174,7 +174,7 @@ async def write_checkpoint(request: Request, caller: deps.Administers) -> Checkp
     async def work(change: Change) -> None:
         change.record(Entry(action="audit.checkpoint", decision="allow", caller=caller))
 
-    await authority.ledger.change(work)
+    await authority.ledger.change(work, by=caller)
     written = await authority.checkpoints.write()
     if written is None:
         raise ConflictError("the audit is empty")

@@ -21,6 +21,7 @@ __all__ = [
     "signing_keys",
     "tokens",
     "trust_delegations",
+    "withdrawals",
 ]
 
 METADATA = sa.MetaData(
@@ -156,13 +157,21 @@ tokens = sa.Table(
     sa.Column("issued_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
     sa.Column("revoked_at", sa.Double),
-    sa.Index(None, "client_id", "expires_at"),
+    sa.Index(None, "client_id", "status_index"),
 )
 sa.Index(
     "ix_tokens_revoked",
     tokens.c.status_index,
     sqlite_where=tokens.c.revoked_at.is_not(None),
     postgresql_where=tokens.c.revoked_at.is_not(None),
+)
+
+# Clients of whom one transaction could not look through all tokens, and how far the ones after it have come.
+withdrawals = sa.Table(
+    "withdrawals",
+    METADATA,
+    sa.Column("client_id", sa.Text, primary_key=True),
+    sa.Column("after_index", sa.BigInteger, nullable=False),
 )
 
 signing_keys = sa.Table(

@@ -57,7 +57,7 @@ class Roles:
                 return before, False
             return await _replace(change, caller, before, wanted), False
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def delete(self, caller: Caller, name: str) -> None:
         """Forget a role that no trust delegation names, not even a revoked one.
@@ -75,7 +75,7 @@ class Roles:
             change.policy_changed()
             change.record(Entry(action="role.delete", decision="allow", caller=caller, details={"role": name}))
 
-        await self._ledger.change(work)
+        await self._ledger.change(work, by=caller)
 
     async def get(self, name: str) -> Role:
         """Return a role.

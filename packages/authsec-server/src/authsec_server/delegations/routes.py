@@ -17,8 +17,8 @@ from authsec_server.shapes import Instant, Paged, Reply, RoleName, Scope, Uuid, 
 
 __all__ = ["roles", "router"]
 
-roles = APIRouter(prefix="/api/v1/roles", tags=["roles"])
-router = APIRouter(prefix="/api/v1/trust-delegations", tags=["trust delegations"])
+roles = APIRouter(prefix="/api/v1/roles", tags=["roles"], route_class=deps.OperatorRoute)
+router = APIRouter(prefix="/api/v1/trust-delegations", tags=["trust delegations"], route_class=deps.OperatorRoute)
 
 _LONGEST: Final = 2_592_000  # 30 days in the smallest unit
 Scopes = Annotated[list[Scope], Field(max_length=256, examples=[["read:metrics"]])]

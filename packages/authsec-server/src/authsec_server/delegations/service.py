@@ -108,7 +108,7 @@ class Delegations:
             change.record(_entry("delegation.create", caller, delegation, _said(delegation)))
             return delegation
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def update(self, caller: Caller, delegation_id: str, changes: DelegationChanges) -> TrustDelegation:
         """Change a delegation, and return what it is then. What it is already is no change, and no entry.
@@ -131,7 +131,7 @@ class Delegations:
             change.record(_entry("delegation.update", caller, after, {**different, "withdrawn": withdrawn}))
             return after
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def revoke(self, caller: Caller, delegation_id: str) -> TrustDelegation:
         """End a delegation for good. Of several who do it at once, one does, and the others are told.
@@ -149,7 +149,7 @@ class Delegations:
             change.record(_entry("delegation.revoke", caller, before, details))
             return replace(before, revoked_at=change.at)
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def get(self, delegation_id: str) -> TrustDelegation:
         """Return a delegation.

@@ -8,11 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-import sqlalchemy as sa
-
 from authsec_server.audit.entry import Caller, Entry
 from authsec_server.audit.ledger import Change
-from authsec_server.db.tables import tokens
 from authsec_server.errors import ConflictError, NotFoundError, UnsealError
 from authsec_server.keys import store
 from authsec_server.keys.keypair import open_key
@@ -32,6 +29,7 @@ from authsec_server.keys.rotation import (
 )
 from authsec_server.keys.sealing import sealed_with
 from authsec_server.keys.store import StoredKey
+from authsec_server.tokens.withdraw import withdraw_signed_by
 
 __all__ = ["MOST_PUBLISHED", "KeyChange"]
 
@@ -98,7 +96,7 @@ class KeyChange:
         successor = self._successor() if signed else None
         if signed and successor is None and spare is None:
             return None
-        revoked = await self._move(kid, "revoked", tokens=await self._end_tokens(kid))
+        revoked = await self._move(kid, "revoked", tokens=await withdraw_signed_by(self._change, kid))
         if signed and successor is None and spare is not None:
             successor = (await self._add(spare)).kid
         if successor is not None:
@@ -141,14 +139,6 @@ class KeyChange:
         self._keys[kid] = replace(self._keys[kid], row=after)
         self._record(_ACTIONS[state], kid, was=before.state, **details)
         return after
-
-    async def _end_tokens(self, kid: str) -> int:
-        ended = await self._change.connection.execute(
-            sa.update(tokens)
-            .where(tokens.c.kid == kid, tokens.c.revoked_at.is_(None), tokens.c.expires_at > self._change.at)
-            .values(revoked_at=self._change.at)
-        )
-        return ended.rowcount
 
     def _successor(self) -> str | None:
         """Return the prepared key that verifiers have known for longest, of those that open."""

@@ -25,7 +25,7 @@ _MEDIA_TYPE: Final = "application/json"
 _UNCHANGED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "It is what the `If-None-Match` names."}}
 
 public = APIRouter(tags=["keys and status"])
-admin = APIRouter(prefix="/api/v1/signing-keys", tags=["signing keys"])
+admin = APIRouter(prefix="/api/v1/signing-keys", tags=["signing keys"], route_class=deps.OperatorRoute)
 
 Kid = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{43}$", max_length=43, description="An RFC 7638 thumbprint.")]
 

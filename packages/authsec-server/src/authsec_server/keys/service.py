@@ -166,7 +166,7 @@ class SigningKeys:
             )
 
         try:
-            return await self._ledger.change(transaction)
+            return await self._ledger.change(transaction, by=caller)
         finally:
             self._keyring.forget()  # whatever came of it: a commit may have arrived although its answer did not
 

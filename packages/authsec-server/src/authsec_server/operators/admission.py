@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_core._clock import Clock
 from authsec_server import credentials
+from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
-from authsec_server.audit.ledger import Change, Ledger
+from authsec_server.audit.ledger import Ledger, Slot, Verdict
 from authsec_server.credentials import Credential, Pepper
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import operator_tokens, operators
 from authsec_server.errors import ForbiddenError, UnauthenticatedError
 from authsec_server.operators.access import Access, allows
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "recheck"]
 
 _log = logging.getLogger("authsec.server.operators")
 
@@ -37,8 +39,10 @@ class _Asked:
     needs: Access
     path: str
 
-    def by(self, actor: Actor) -> Caller:
-        return Caller(actor=actor, request_id=self.request_id, address=self.address)
+    def by(self, actor: Actor, token_id: str | None = None) -> Caller:
+        return Caller(
+            actor=actor, request_id=self.request_id, address=self.address, token_id=token_id, needs=self.needs
+        )
 
 
 class Admission:
@@ -76,7 +80,7 @@ class Admission:
         if not proven:
             await self._deny(asked.by(ANONYMOUS), asked, row, "token_wrong")
             raise _unauthenticated()
-        caller = asked.by(Actor(kind="operator", id=row.operator_id, name=row.name))
+        caller = asked.by(Actor(kind="operator", id=row.operator_id, name=row.name), row.token_id)
         ended = _why_ended(row, self._clock.wall())
         if ended is not None:
             await self._deny(caller, asked, row, ended)
@@ -87,17 +91,12 @@ class Admission:
         return caller
 
     async def _row(self, token_id: str) -> Any:
-        query = (
-            sa.select(operator_tokens, operators.c.name, operators.c.role, operators.c.enabled)
-            .join(operators, operators.c.operator_id == operator_tokens.c.operator_id)
-            .where(operator_tokens.c.token_id == token_id)
-        )
         async with self._database.read() as connection:
-            return (await connection.execute(query)).one_or_none()
+            return await _find(connection, token_id)
 
     async def _deny(self, caller: Caller, asked: _Asked, row: Any, reason: str) -> None:
-        async def work(change: Change) -> None:
-            change.record(
+        await self._ledger.judge(
+            _Denial(
                 Entry(
                     action="operator.denied",
                     decision="deny",
@@ -106,8 +105,43 @@ class Admission:
                     details={"token_id": row.token_id, "needs": asked.needs, "path": asked.path},
                 )
             )
+        )
 
-        await self._ledger.change(work)
+
+async def recheck(connection: AsyncConnection, caller: Caller, now: float) -> None:
+    """See that an operator who was let in may still do it, now that it is about to be done.
+
+    Raises:
+        UnauthenticatedError: Their token or they themselves have ended in the meantime.
+        ForbiddenError: Their role has become another.
+    """
+    if caller.token_id is None:
+        return  # no operator: the authority itself, or its command line
+    row = await _find(connection, caller.token_id)
+    if row is None or _why_ended(row, now) is not None:
+        raise _unauthenticated()
+    if not allows(row.role, cast("Access", caller.needs)):
+        raise ForbiddenError(f"the role {row.role} does not include this any more")
+
+
+@dataclass(frozen=True, slots=True)
+class _Denial:
+    """What is settled already and has to be recorded: together with others, so that a crowd costs little."""
+
+    entry: Entry
+    client_id: None = None
+
+    def judge(self, standing: Standing | None, slot: Slot) -> Verdict[None]:
+        return Verdict(result=None, entry=self.entry)
+
+
+async def _find(connection: AsyncConnection, token_id: str) -> Any:
+    query = (
+        sa.select(operator_tokens, operators.c.name, operators.c.role, operators.c.enabled)
+        .join(operators, operators.c.operator_id == operator_tokens.c.operator_id)
+        .where(operator_tokens.c.token_id == token_id)
+    )
+    return (await connection.execute(query)).one_or_none()
 
 
 def _bearer(authorization: str | None) -> Credential | None:

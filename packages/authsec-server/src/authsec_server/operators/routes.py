@@ -14,7 +14,7 @@ from authsec_server.shapes import Instant, Line, Paged, Reply, Uuid, When
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1", tags=["operators"])
+router = APIRouter(prefix="/api/v1", tags=["operators"], route_class=deps.OperatorRoute)
 
 TokenId = Annotated[str, Path(pattern=r"^opt_[0-9a-f]{16}$", max_length=20)]
 

@@ -75,7 +75,7 @@ class Operators:
         async def work(change: Change) -> Operator:
             return await _create(change, caller, name, role)
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def update(
         self, caller: Caller, operator_id: str, *, role: OperatorRole | None = None, enabled: bool | None = None
@@ -91,7 +91,7 @@ class Operators:
         async def work(change: Change) -> Operator:
             return await _update(change, caller, operator_id, role=role, enabled=enabled)
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def get(self, operator_id: str) -> Operator:
         """Return an operator.
@@ -128,7 +128,7 @@ class Operators:
             ends_at = checks.future(not_after, now=change.at)
             return await self._new_token(change, caller, operator, label, ends_at)
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def revoke_token(self, caller: Caller, operator_id: str, token_id: str) -> OperatorToken:
         """End a token for good. Of several who do it at once, one does, and the others are told.
@@ -150,7 +150,7 @@ class Operators:
             change.record(_entry("operator_token.revoke", caller, operator, {"token_id": token_id}))
             return replace(token, revoked_at=change.at)
 
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def list_tokens(self, operator_id: str, paging: Paging) -> Page[OperatorToken]:
         """Return a page of an operator's tokens, the oldest first.
@@ -185,7 +185,7 @@ class Operators:
             return credential
 
         checks.name(name)  # before it is looked for: not every text can be
-        return await self._ledger.change(work)
+        return await self._ledger.change(work, by=caller)
 
     async def _new_token(
         self, change: Change, caller: Caller, operator: Operator, label: str, not_after: float | None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from authsec_core.scopes import format_scopes
-from authsec_server.agents.standing import Standing
+from authsec_server.agents.standing import Standing, StoredKey
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
 from authsec_server.audit.ledger import Ledger, Slot, Verdict
 from authsec_server.credentials import Credential, Pepper, mac, matches
@@ -98,10 +98,13 @@ class _Question:
         try:
             if standing is None:
                 raise RefusedError("client_unknown", "no agent is registered under this client id")
-            key_id = self._proven_by(standing, slot.at)
+            key = self._proven_by(standing, slot.at)
+            key_id = None if key is None else key.key_id
             grant = decide(standing, self._request.ask, self._issuing.caps, slot.at)
             if not isinstance(grant, Grant):
                 raise RefusedError(grant.code, grant.message)
+            if key is not None and key.not_after is not None:  # a token does not outlive the key that asked for it
+                grant = replace(grant, ttl=min(grant.ttl, int(key.not_after - slot.at)))
         except RefusedError as refusal:
             proven = refusal.reason not in ("client_unknown", "proof_missing", "proof_wrong")
             return Verdict(result=refusal, entry=self._entry(standing if proven else None, key_id, refusal=refusal))
@@ -118,8 +121,8 @@ class _Question:
         entry = self._entry(standing, key_id, issued=issued)
         return Verdict(result=issued, entry=entry, token={**issued.row, "key_id": key_id})
 
-    def _proven_by(self, standing: Standing, now: float) -> str | None:
-        """Return the id of the key that proves it is this client; None where nothing needs to be proven."""
+    def _proven_by(self, standing: Standing, now: float) -> StoredKey | None:
+        """Return the key that proves it is this client; None where nothing needs to be proven."""
         request, issuing = self._request, self._issuing
         if not request.proof_given:
             if issuing.bare_ids:
@@ -129,8 +132,8 @@ class _Question:
             given = mac(issuing.pepper, "agent-key", request.proof)
             for key in standing.keys:
                 if key.key_id == request.proof.id and matches(key.mac, given):
-                    if not key.revoked and (key.not_after is None or now < key.not_after):
-                        return key.key_id
+                    if not key.revoked and (key.not_after is None or key.not_after - now >= 1):
+                        return key
                     break
         raise RefusedError("proof_wrong", "the proof is not a live key of this client")
 

@@ -32,7 +32,7 @@ _CLAIMED: Final = {
 
 sdk = APIRouter(tags=["tokens"])
 public = APIRouter(tags=["keys and status"])
-admin = APIRouter(prefix="/api/v1/tokens", tags=["tokens"])
+admin = APIRouter(prefix="/api/v1/tokens", tags=["tokens"], route_class=deps.OperatorRoute)
 
 
 class DelegationTokenReply(shapes.Reply):
@@ -141,7 +141,7 @@ class Token(shapes.Reply):
 class DryRun(shapes.Request):
     """What an agent would ask for."""
 
-    client_id: Annotated[str, Field(max_length=64)]
+    client_id: shapes.Uuid
     scope: Annotated[str | None, Field(max_length=4096, description="Without it, all that is delegated.")] = None
     audience: Annotated[str | None, Field(max_length=_LONGEST_AUDIENCE)] = None
     ttl: Annotated[int | None, Field(ge=1, le=10**9, description="Seconds.")] = None
@@ -213,7 +213,7 @@ async def dry_run(request: Request, _caller: deps.Reads, body: DryRun) -> DryRun
     except ValueError as exc:
         raise InvalidRequestError(str(exc), field="scope") from exc
     ask = Ask(scopes=scopes, audience=body.audience, ttl=body.ttl)
-    return DryRunReply.of(await deps.authority(request).token_records.explain(body.client_id.lower(), ask))
+    return DryRunReply.of(await deps.authority(request).token_records.explain(body.client_id, ask))
 
 
 @admin.get(
@@ -223,7 +223,7 @@ async def dry_run(request: Request, _caller: deps.Reads, body: DryRun) -> DryRun
     response_model=Token,
     responses=responses(401, 403, 404, 422, 503),
 )
-async def get(request: Request, _caller: deps.Reads, jti: str) -> Token:
+async def get(request: Request, _caller: deps.Reads, jti: shapes.Uuid) -> Token:
     """Return what is kept of a token, until a day after its end."""
     return Token.of(await deps.authority(request).token_records.get(jti))
 
@@ -236,7 +236,7 @@ async def get(request: Request, _caller: deps.Reads, jti: str) -> Token:
     response_class=Response,
     responses=responses(401, 403, 404, 409, 422, 503),
 )
-async def revoke(request: Request, caller: deps.Manages, jti: str) -> Response:
+async def revoke(request: Request, caller: deps.Manages, jti: shapes.Uuid) -> Response:
     """Revoke one token: its status list says so within a second."""
     await deps.authority(request).token_records.revoke(caller, jti)
     return Response(status_code=204)

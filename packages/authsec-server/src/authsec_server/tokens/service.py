@@ -19,6 +19,8 @@ from authsec_server.tokens.policy import Ask, Caps, Explanation, explain
 __all__ = ["TokenRecord", "TokenRecords"]
 
 _KEPT_AFTER_END: Final = 86_400  # seconds: for "what became of this token?"
+_REVOKED_KEPT: Final = 30 * 86_400  # seconds: a clock that was set wrong must not bring one back to life
+_CLOCKS_DIFFER: Final = 600.0  # seconds by which the calendar may have moved against the steady clock
 _PURGED_AT_ONCE: Final = 5_000  # rows, so that nobody waits long for the purge
 
 
@@ -43,13 +45,14 @@ class TokenRecord:
 
 
 class TokenRecords:
-    """Looks up and revokes tokens. For one event loop."""
+    """Looks up, revokes and forgets tokens. For one event loop."""
 
     def __init__(self, ledger: Ledger, database: Database, *, caps: Caps, clock: Clock) -> None:
         self._ledger = ledger
         self._database = database
         self._caps = caps
         self._clock = clock
+        self._offset = clock.wall() - clock.steady()
 
     async def get(self, jti: str) -> TokenRecord:
         """Return what is kept of a token: until a day after its end.
@@ -94,7 +97,7 @@ class TokenRecords:
                 Entry(action="token.revoke", decision="allow", caller=caller, client_id=row.client_id, jti=jti)
             )
 
-        await self._ledger.change(work)
+        await self._ledger.change(work, by=caller)
 
     async def explain(self, client_id: str, ask: Ask) -> Explanation:
         """Return what the agent would get for this, and why. Issues and records nothing.
@@ -109,10 +112,19 @@ class TokenRecords:
         return explain(standings[client_id], ask, self._caps, self._clock.wall())
 
     async def purge(self) -> int:
-        """Forget tokens that ended a day ago, some thousands at once, and return how many. The audit keeps them."""
+        """Forget tokens that ended a day ago, revoked ones after thirty, and return how many. The audit keeps them.
+
+        Some thousands at once; none while the calendar has jumped since this process began.
+        """
+        now = self._clock.wall()
+        if abs(now - self._clock.steady() - self._offset) > _CLOCKS_DIFFER:
+            return 0
         ended = (
             sa.select(tokens.c.jti)
-            .where(tokens.c.expires_at < self._clock.wall() - _KEPT_AFTER_END)
+            .where(
+                tokens.c.expires_at < now - _KEPT_AFTER_END,
+                sa.or_(tokens.c.revoked_at.is_(None), tokens.c.expires_at < now - _REVOKED_KEPT),
+            )
             .limit(_PURGED_AT_ONCE)
         )
 

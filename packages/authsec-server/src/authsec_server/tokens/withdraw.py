@@ -1,41 +1,84 @@
 """Which live tokens does today's policy no longer allow? They are revoked with the change that made it so.
 
-So one rule covers the revoked agent, key and delegation, the disabled ones, and the role that lost a permission.
+So one rule covers the revoked agent, key and delegation, the disabled ones, and the role that lost a permission. No
+change waits for a crowd: what one transaction cannot look through is noted in it, and looked through in those after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
 from authsec_server.agents.standing import Delegation, Standing, load_standings
-from authsec_server.audit.ledger import Change
-from authsec_server.db.tables import tokens
+from authsec_server.audit.ledger import Change, Ledger
+from authsec_server.db.engine import Database
+from authsec_server.db.tables import signing_keys, tokens, withdrawals
 
-__all__ = ["exceeds", "withdraw_exceeding"]
+__all__ = ["MOST_AT_ONCE", "Withdrawals", "exceeds", "may_be_accepted", "withdraw_exceeding", "withdraw_signed_by"]
 
-_AT_ONCE: Final = 500  # names in one statement: SQLite and PostgreSQL both have a limit
+MOST_AT_ONCE: Final = 10_000  # tokens that one transaction looks through
+# Seconds after its end for which a token counts as live: the largest leeway of the core's verifier, and a minute by
+# which the clock of a replica may be ahead.
+_STILL_ACCEPTED: Final = 300 + 60
+_NAMES_AT_ONCE: Final = 500  # in one statement: SQLite and PostgreSQL both have a limit
 T = TypeVar("T")
 
 
 async def withdraw_exceeding(change: Change, client_ids: Collection[str]) -> int:
     """Revoke the live tokens of these clients that exceed what they may have now, and return how many there were.
 
-    Call it after the change, in the same transaction. Costs two queries for 500 clients, and one for 500 tokens.
+    Call it after the change, in the same transaction. What goes beyond 10 000 live tokens is left to `Withdrawals`,
+    within seconds, and is not counted.
     """
-    doomed: list[str] = []
+    revoked, left = 0, MOST_AT_ONCE
     for some in _chunks(sorted(client_ids)):
-        standings = await load_standings(change.connection, some)
-        alive = sa.select(tokens).where(
-            tokens.c.client_id.in_(some), tokens.c.expires_at > change.at, tokens.c.revoked_at.is_(None)
-        )
-        rows = await change.connection.execute(alive)
-        doomed += [row.jti for row in rows if exceeds(row, standings.get(row.client_id), change.at)]
-    for jtis in _chunks(doomed):
-        await change.connection.execute(sa.update(tokens).where(tokens.c.jti.in_(jtis)).values(revoked_at=change.at))
-    return len(doomed)
+        query = sa.select(tokens).where(tokens.c.client_id.in_(some), *may_be_accepted(change.at)).limit(left + 1)
+        rows = (await change.connection.execute(query)).all()
+        if len(rows) > left:
+            await _leave_for_later(change, some)
+            continue
+        left -= len(rows)
+        revoked += await _revoke_exceeding(change, rows, await load_standings(change.connection, some))
+    return revoked
+
+
+async def withdraw_signed_by(change: Change, kid: str) -> int:
+    """Revoke live tokens that this key signed, 10 000 at most, and return how many there were."""
+    some = sa.select(tokens.c.jti).where(tokens.c.kid == kid, *may_be_accepted(change.at)).limit(MOST_AT_ONCE)
+    return await _revoke(change, (await change.connection.execute(some)).scalars().all())
+
+
+class Withdrawals:
+    """Finishes what a change had to leave for later. On every replica; of several, one does each part."""
+
+    def __init__(self, database: Database, ledger: Ledger) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._done: set[str] = set()  # revoked signing keys without live tokens
+
+    async def finish(self) -> None:
+        """Look through all that is left, in transactions of 10 000 tokens. Costs two queries if nothing is."""
+        async with self._database.read() as connection:
+            pending = (await connection.execute(sa.select(withdrawals.c.client_id).limit(1))).first() is not None
+            revoked = sa.select(signing_keys.c.kid).where(signing_keys.c.state == "revoked")
+            kids = set((await connection.execute(revoked)).scalars()) - self._done
+        while pending:
+            pending = await self._ledger.change(_look_on)
+        for kid in kids:
+
+            async def work(change: Change, kid: str = kid) -> int:
+                return await withdraw_signed_by(change, kid)
+
+            while await self._ledger.change(work) == MOST_AT_ONCE:
+                pass
+            self._done.add(kid)
+
+
+def may_be_accepted(now: float) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions for a token that some verifier may still accept, unless it is revoked."""
+    return tokens.c.revoked_at.is_(None), tokens.c.expires_at > now - _STILL_ACCEPTED
 
 
 def exceeds(token: Any, standing: Standing | None, now: float) -> bool:
@@ -68,6 +111,45 @@ def _still_covers(delegation: Delegation, token: Any, now: float) -> bool:
     )
 
 
+async def _look_on(change: Change) -> bool:
+    """Look through the next tokens of one client that is left, and return whether there was one."""
+    left = (await change.connection.execute(sa.select(withdrawals).order_by(withdrawals.c.client_id).limit(1))).first()
+    if left is None:
+        return False
+    query = (
+        sa.select(tokens)
+        .where(tokens.c.client_id == left.client_id, tokens.c.status_index > left.after_index)
+        .where(*may_be_accepted(change.at))
+        .order_by(tokens.c.status_index)
+        .limit(MOST_AT_ONCE)
+    )
+    rows = (await change.connection.execute(query)).all()
+    await _revoke_exceeding(change, rows, await load_standings(change.connection, [left.client_id]))
+    this = withdrawals.c.client_id == left.client_id
+    if len(rows) < MOST_AT_ONCE:
+        await change.connection.execute(sa.delete(withdrawals).where(this))
+    else:
+        await change.connection.execute(sa.update(withdrawals).where(this).values(after_index=rows[-1].status_index))
+    return True
+
+
+async def _leave_for_later(change: Change, client_ids: Collection[str]) -> None:
+    await change.connection.execute(sa.delete(withdrawals).where(withdrawals.c.client_id.in_(client_ids)))
+    await change.connection.execute(
+        sa.insert(withdrawals), [{"client_id": client_id, "after_index": -1} for client_id in client_ids]
+    )
+
+
+async def _revoke_exceeding(change: Change, rows: Iterable[Any], standings: dict[str, Standing]) -> int:
+    return await _revoke(change, [row.jti for row in rows if exceeds(row, standings.get(row.client_id), change.at)])
+
+
+async def _revoke(change: Change, jtis: Sequence[str]) -> int:
+    for some in _chunks(jtis):
+        await change.connection.execute(sa.update(tokens).where(tokens.c.jti.in_(some)).values(revoked_at=change.at))
+    return len(jtis)
+
+
 def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), _AT_ONCE):
-        yield items[start : start + _AT_ONCE]
+    for start in range(0, len(items), _NAMES_AT_ONCE):
+        yield items[start : start + _NAMES_AT_ONCE]

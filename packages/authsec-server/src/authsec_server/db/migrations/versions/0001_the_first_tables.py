@@ -134,7 +134,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("jti", name=op.f("pk_tokens")),
         sa.UniqueConstraint("status_index", name=op.f("uq_tokens_status_index")),
     )
-    op.create_index(op.f("ix_tokens_client_id_expires_at"), "tokens", ["client_id", "expires_at"], unique=False)
+    op.create_index(op.f("ix_tokens_client_id_status_index"), "tokens", ["client_id", "status_index"], unique=False)
     op.create_index(op.f("ix_tokens_expires_at"), "tokens", ["expires_at"], unique=False)
     op.create_index(
         "ix_tokens_revoked",
@@ -145,6 +145,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("revoked_at IS NOT NULL"),
     )
 
+    op.create_table(
+        "withdrawals",
+        sa.Column("client_id", sa.Text(), nullable=False),
+        sa.Column("after_index", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("client_id", name=op.f("pk_withdrawals")),
+    )
     op.create_table(
         "client_keys",
         sa.Column("key_id", sa.Text(), nullable=False),
