@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -54,8 +55,10 @@ async def grow(running: Ledger, by: int) -> None:
 
 @asynccontextmanager
 async def audited(url: str, clock: FakeClock) -> AsyncIterator[tuple[Database, Ledger]]:
-    """Lend a database and its ledger."""
+    """Lend a database that has the tests' signing key, and its ledger."""
     async with made(url, clock=clock) as database, ledger(database, clock=clock) as running:
+        key = sa.update(tables.signing_keys).values(kid=signing_key().kid, jwk=dict(signing_key().jwk))
+        await database.write(lambda connection: connection.execute(key))
         yield database, running
 
 
@@ -247,6 +250,59 @@ def test_foreign_rows_hold_up_nothing_and_are_not_passed_off(
             assert caught.value.seq == 2
 
     asyncio.run(run())
+
+
+def forged(seq: int, by: int) -> str:
+    """Return a checkpoint that one of the keys signed."""
+    return sign_checkpoint(signing_key(by), ISSUER, seq, HASH, START, issued_at=START)
+
+
+@pytest.mark.parametrize(
+    "jws",
+    [
+        "a\nINJECTED\nb",
+        "\u00e9",
+        "a.b.c",
+        forged(2, 1) + "\n",
+        forged(2, 2),
+        forged(10**9, 1),
+        pytest.param(b"\xff\xfe", id="no text"),
+    ],
+    ids=["lines", "not ascii", "no checkpoint", "line break", "another key", "another entry", None],
+)
+def test_what_is_stored_and_no_checkpoint_is_not_exported(
+    jws: str | bytes, database_url: str, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Foreign words in the table get into no line of the file, hold up no other checkpoint, and are told once."""
+    if isinstance(jws, bytes) and database_url.startswith("postgresql"):
+        pytest.skip("PostgreSQL takes text only")
+
+    async def run() -> None:
+        async with audited(database_url, clock) as (database, running):
+            for _ in range(3):
+                await grow(running, 1)
+                await writer(database, clock).write()
+            kept = tables.checkpoints.c
+            words = sa.cast(sa.literal(jws, sa.LargeBinary), sa.Text) if isinstance(jws, bytes) else jws
+            forge = sa.update(tables.checkpoints).values(jws=words).where(kept.seq == 2)
+            await database.write(lambda connection: connection.execute(forge))
+            file = tmp_path / "checkpoints.jsonl"
+            checkpoints = writer(database, clock, file)
+            for _ in range(2):
+                await checkpoints.write_if_due()
+            stored = sa.select(kept.jws).where(kept.seq != 2).order_by(kept.seq)
+            async with database.read() as connection:
+                good = (await connection.execute(stored)).scalars().all()
+            assert file.read_text().splitlines() == good
+            await grow(running, 1)
+            await checkpoints.write()
+            assert exported(file) == [1, 3, 4]
+
+    asyncio.run(run())
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(told) == 1
+    assert "checkpoint of entry 2 " in told[0]
+    assert "INJECTED" not in told[0]
 
 
 def test_an_audit_without_its_last_entry_gets_no_signature(database_url: str, clock: FakeClock) -> None:

@@ -17,8 +17,10 @@ from server_cli_support import Desk, Printed
 
 from authsec_core.testing import FakeClock
 from authsec_server.authority import Authority
+from authsec_server.cli._files import alone
 from authsec_server.credentials import parse
 from authsec_server.db import migrate
+from authsec_server.errors import UnsafeSettingsError
 from authsec_server.settings import ServerSettings
 from authsec_server.testing import LocalPostgres
 
@@ -127,6 +129,43 @@ class TestInit:
         empty.folder.write_text("a file")
         printed = empty.run("init")
         assert (printed.code, printed.json["code"]) == (2, "configuration")
+
+    @pytest.mark.req("RO1")
+    @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+    @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+    @pytest.mark.parametrize("linked", [False, True], ids=["itself", "linked"])
+    def test_a_folder_that_others_can_write_to(self, mode: int, linked: bool, empty: Site, tmp_path: Path) -> None:
+        """It is refused before anything is put into it, and it says what to run."""
+        folder = tmp_path / "open" if linked else empty.folder
+        folder.mkdir()
+        folder.chmod(mode)
+        if linked:
+            empty.folder.symlink_to(folder)
+        printed = empty.run("init")
+        assert (printed.code, printed.json["code"]) == (2, "unsafe_settings")
+        assert "chmod go-w" in printed.json["message"]
+        assert list(folder.iterdir()) == []
+        folder.chmod(0o755)
+        assert empty.run("init").code == 0
+        folder.chmod(mode)
+        with pytest.raises(UnsafeSettingsError), alone(ServerSettings(data_dir=empty.folder)):  # as `serve` does
+            pass
+
+    @pytest.mark.req("RO1")
+    @pytest.mark.skipif(os.name != "posix", reason="owners are POSIX's")
+    def test_a_folder_of_another_user(self, empty: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its owner could replace the database and the key."""
+        found = Path.stat
+
+        def stat(path: Path, **options: Any) -> os.stat_result:
+            result = found(path, **options)
+            return os.stat_result((*result[:4], 4242, *result[5:])) if path == empty.folder else result
+
+        empty.folder.mkdir()
+        monkeypatch.setattr(Path, "stat", stat)
+        printed = empty.run("init")
+        assert (printed.code, printed.json["code"]) == (2, "unsafe_settings")
+        assert "chown" in printed.json["message"]
 
     @pytest.mark.parametrize(
         "url", ["sqlite:////no/such/folder/authsec.db", f"postgresql://u:{PASSWORD}@127.0.0.1:1/x"]
@@ -258,6 +297,7 @@ class TestVerifyAudit:
         printed = site.run("verify-audit")
         assert (printed.code, printed.json["status"]) == (0, "success")
         assert printed.json["entries"] == site.sql("SELECT count(*) FROM audit")[0][0] > 0
+        assert "checkpoints" not in printed.err
         assert site.run("verify-audit", json_too=False).err == "authsec-server: no entry was changed\n"
 
     @pytest.mark.req("RU2")
@@ -272,6 +312,30 @@ class TestVerifyAudit:
         """Each is a setting to mend, and never passed over."""
         for option in ("--checkpoint", "--jwks"):
             assert site.run("verify-audit", option, str(tmp_path / "missing")).code == 2
+
+    @pytest.mark.req("RU2")
+    @pytest.mark.parametrize("left", [None, b""], ids=["deleted", "emptied"])
+    def test_an_exported_file_that_is_gone(self, left: bytes | None, site: Site, tmp_path: Path) -> None:
+        """It is no damage, and said to people and programs; not if there is one, or a copy is named instead."""
+        file = site.folder / "checkpoints.jsonl"
+        if left is not None:
+            file.write_bytes(left)
+        printed = site.run("verify-audit")
+        assert printed.code == 0
+        (note,) = [note for note in printed.json["notes"] if "exported checkpoints" in note]
+        assert str(file) in note
+        shown = site.run("verify-audit", json_too=False)
+        assert "exported checkpoints" in " ".join((shown.out + shown.err).split())
+        copy = tmp_path / "copy.jsonl"
+        copy.write_bytes(b"torn\n")
+        assert "exported" not in str(site.run("verify-audit", "--checkpoint", str(copy)).json["notes"])
+        file.write_bytes(b"torn\n")
+        assert "exported" not in str(site.run("verify-audit").json["notes"])
+
+    def test_an_exported_file_that_cannot_be_read(self, site: Site) -> None:
+        """It is not passed over."""
+        (site.folder / "checkpoints.jsonl").mkdir()
+        assert site.run("verify-audit").json["code"] == "configuration"
 
     def test_progress_is_for_terminals(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is told how many entries there are, and shows that on stderr only."""

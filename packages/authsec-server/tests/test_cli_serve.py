@@ -56,6 +56,11 @@ class Running:
         return self.process.returncode, err
 
 
+def _heed_interrupts() -> None:
+    """Undo what a shell does to jobs in the background: a server that is started there would ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def started(*argv: str, cwd: Path) -> Iterator[Running]:
     """Run `authsec-server serve` in a folder."""
@@ -66,6 +71,7 @@ def started(*argv: str, cwd: Path) -> Iterator[Running]:
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+        preexec_fn=_heed_interrupts,
     ) as process:
         try:
             yield Running(process)
@@ -206,7 +212,7 @@ class TestRefusals:
         assert (printed.code, printed.json["code"]) == (2, "configuration")
         assert "authsec-server init" in printed.json["message"]
         monkeypatch.setenv("AUTHSEC_SERVER_MASTER_KEY", base64.urlsafe_b64encode(os.urandom(32)).decode())
-        for command in ("serve", "migrate", "grant-admin ada", "rotate-keys", "verify-audit"):
+        for command in ("serve --port 0", "migrate", "grant-admin ada", "rotate-keys", "verify-audit"):
             printed = desk.run(*command.split(), "--data", str(tmp_path), "--json")
             assert (printed.code, printed.json["code"]) == (2, "configuration")
             assert "there is no database" in printed.json["message"]

@@ -1,7 +1,7 @@
 """What stands before every route: request id, client address, Host check, limits, headers, and one line in the log.
 
-Pure ASGI, from the outermost inwards. None of it knows who asks or what for. The log gets the route and never the
-query, which has client ids in it, nor a header.
+Pure ASGI, from the outermost inwards. None of it knows who asks or what for. The log gets the route, of another path
+what looks like plain words, and never the query, which has client ids in it, nor a header.
 """
 
 from __future__ import annotations
@@ -24,12 +24,23 @@ from authsec_server.logs import REQUEST_ID, escaped
 from authsec_server.problems import Trouble, answer, unexpected
 from authsec_server.settings import ServerSettings
 
-__all__ = ["BodyLimit", "HostCheck", "LastResort", "RequestContext", "TimeLimit", "client_address", "install"]
+__all__ = [
+    "BodyLimit",
+    "HostCheck",
+    "LastResort",
+    "RequestContext",
+    "TimeLimit",
+    "client_address",
+    "install",
+    "_shown_path",
+]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST: Final = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:[0-9]{1,5})?")
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
 _LONGEST_PATH: Final = 200  # characters, in the log
+# What of a path is shown: no id, key or token is spelt like that, nor percent-encoded like that.
+_WORD: Final = re.compile(r"[a-z._-]{0,32}|v[0-9]{1,2}")
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -288,8 +299,13 @@ def _shown_path(scope: Scope) -> str:
     """Return the route's template. It may lack what its router was included under, which the path then tells."""
     template = getattr(scope.get("route"), "path", None)
     if template is None:
-        return escaped(scope["path"][:_LONGEST_PATH])
+        return _masked(scope["path"])[:_LONGEST_PATH]
     if ":path}" in template:
         return str(template)
     segments = scope["path"].split("/")
-    return "/".join(segments[: len(segments) - template.count("/")]) + str(template)
+    return _masked("/".join(segments[: len(segments) - template.count("/")])) + str(template)
+
+
+def _masked(path: str) -> str:
+    """Return the words of a path, for people put keys and tokens into URLs, too."""
+    return "/".join(part if _WORD.fullmatch(part) else "*" for part in path.split("/"))

@@ -177,6 +177,9 @@ def test_an_operators_denial_is_an_entry(site: Site) -> None:
     entry = site.entries(action="operator.denied")[-1]
     assert (entry["decision"], entry["reason"], entry["actor"]["name"]) == ("deny", "role", name)
     assert entry["details"]["path"] == "/api/v1/roles/mine"
+    pasted = f"{site.authority.base_url}/api/v1/roles/{token}"
+    assert site.http.put(pasted, json={}, headers={"Authorization": f"Bearer {token}"}).status_code == 403
+    assert site.entries(action="operator.denied")[-1]["details"]["path"] == "/api/v1/roles/*"
 
 
 @pytest.mark.req("RU1")

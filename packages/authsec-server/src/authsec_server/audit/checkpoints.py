@@ -7,26 +7,41 @@ with it is for `verify`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_core._clock import Clock
+from authsec_core._jwks import Keys
 from authsec_core._signing import SigningKey
 from authsec_server.audit.checkpoint_file import CheckpointFile
-from authsec_server.audit.checkpoint_jws import BadCheckpointError, StoredCheckpoint, peek_checkpoint, sign_checkpoint
+from authsec_server.audit.checkpoint_jws import (
+    BadCheckpointError,
+    StoredCheckpoint,
+    peek_checkpoint,
+    read_checkpoint,
+    sign_checkpoint,
+)
+from authsec_server.audit.witnesses import AuditKeys
 from authsec_server.db import tables
 from authsec_server.db.engine import Database
 from authsec_server.errors import DamagedAuditError, StorageUnavailableError
+from authsec_server.logs import escaped
 
 __all__ = ["Checkpoints"]
 
 _MOST_EXPORTED: Final = 1000  # checkpoints at once
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_Row = tuple[int, object]  # the entry, and what is stored as its checkpoint
+
+_log = logging.getLogger("authsec.server")
 
 
 class Checkpoints:
@@ -124,7 +139,10 @@ class Checkpoints:
             return  # another replica was first; its checkpoint says the same
 
     async def _export(self, until: int) -> None:
-        """Append what the file lacks, also what other replicas wrote, or this one just before it was killed."""
+        """Append what the file lacks, also what other replicas wrote, or this one just before it was killed.
+
+        What is stored and is no checkpoint is passed over: it must neither get into the file nor hold up the others.
+        """
         if self._file is None:
             return
         async with self._alone:
@@ -132,15 +150,35 @@ class Checkpoints:
                 if self._exported is None:
                     self._exported = await asyncio.to_thread(_last_exported, self._file)
                 while self._exported < until and (rows := await self._stored_after(self._exported, until)):
-                    await asyncio.to_thread(self._file.append, [row.jws for row in rows])
-                    self._exported = rows[-1].seq
+                    good, bad = await asyncio.to_thread(_told_apart, rows, await self._public_keys())
+                    if good:
+                        await asyncio.to_thread(self._file.append, good)
+                    self._exported = rows[-1][0]
+                    for seq, why in bad:
+                        _log.error("the stored checkpoint of entry %s is not good and is not exported: %s", seq, why)
             except OSError as exc:
                 self._exported = None  # part of it may be there
                 raise StorageUnavailableError("the checkpoint file cannot be written: look at its folder") from exc
 
-    async def _stored_after(self, seq: int, until: int) -> Any:
+    async def _stored_after(self, seq: int, until: int) -> list[_Row]:
+        wanted = {"seq": seq, "until": until}
+        try:
+            async with self._database.read() as connection:
+                return [(row.seq, row.jws) for row in await connection.execute(_AFTER, wanted)]
+        except DBAPIError:  # not an outage, which `read` translates: SQLite takes any bytes for text
+            return await self._next_after(wanted)
+
+    async def _next_after(self, wanted: dict[str, int]) -> list[_Row]:
         async with self._database.read() as connection:
-            return (await connection.execute(_AFTER, {"seq": seq, "until": until})).all()
+            seq = (await connection.execute(_NEXT, wanted)).scalar_one()
+            try:
+                return [(seq, (await connection.execute(_STORED, {"seq": seq})).one().jws)]
+            except DBAPIError:
+                return [(seq, None)]
+
+    async def _public_keys(self) -> Keys:
+        async with self._database.read() as connection:
+            return AuditKeys.of((await connection.execute(_KEYS)).scalars()).public
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +200,26 @@ def _last_exported(file: CheckpointFile) -> int:
     return last
 
 
+def _told_apart(rows: Iterable[_Row], keys: Keys) -> tuple[list[str], list[tuple[int, str]]]:
+    """Return the checkpoints among these, and of which entries the others are, with what is wrong with them."""
+    good: list[str] = []
+    bad: list[tuple[int, str]] = []
+    for seq, jws in rows:
+        if not isinstance(jws, str) or not _COMPACT.fullmatch(jws):
+            bad.append((seq, "it is no compact JWS"))
+            continue
+        try:
+            named = read_checkpoint(jws, keys).seq
+        except BadCheckpointError as exc:
+            bad.append((seq, escaped(str(exc))))
+            continue
+        if named == seq:
+            good.append(jws)
+        else:
+            bad.append((seq, f"it is of entry {named}"))
+    return good, bad
+
+
 _LAST: Final = sa.select(tables.checkpoints.c.seq, tables.checkpoints.c.at).where(
     # What claims to be of an entry that does not exist was not written by us, and must not hold up the real ones.
     tables.checkpoints.c.seq <= sa.select(tables.head.c.seq).scalar_subquery()
@@ -181,4 +239,8 @@ _AFTER: Final = (
     .order_by(tables.checkpoints.c.seq)
     .limit(_MOST_EXPORTED)
 )
+_NEXT: Final = sa.select(sa.func.min(tables.checkpoints.c.seq)).where(
+    tables.checkpoints.c.seq > sa.bindparam("seq"), tables.checkpoints.c.seq <= sa.bindparam("until")
+)
+_KEYS: Final = sa.select(tables.signing_keys.c.jwk)  # also those that were retired or revoked: what they signed counts
 _INSERT: Final = sa.insert(tables.checkpoints)

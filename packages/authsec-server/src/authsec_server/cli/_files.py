@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import IO
 
 from authsec_core.errors import ConfigurationError
 from authsec_server.db.url import database_url
-from authsec_server.errors import ConflictError
+from authsec_server.errors import ConflictError, UnsafeSettingsError
 from authsec_server.keys.masterkey import create_master_key
 from authsec_server.settings import ServerSettings
 
@@ -23,6 +24,7 @@ def make_data_dir(settings: ServerSettings) -> None:
 
     Raises:
         ConfigurationError: It cannot be made, or an SQLite database is to be in another one that is not there.
+        UnsafeSettingsError: It is there, and others can write to it.
     """
     if settings.data_dir is not None:
         try:
@@ -30,6 +32,7 @@ def make_data_dir(settings: ServerSettings) -> None:
         except OSError as exc:
             why = exc.strerror or "it cannot be made"
             raise ConfigurationError(f"the data folder {settings.data_dir} (--data): {why}") from exc
+        _refuse_shared(settings.data_dir)
     if settings.uses_sqlite and not (folder := _sqlite_file(settings).parent).is_dir():
         raise ConfigurationError(f"there is no folder {folder}: make it, or mend AUTHSEC_SERVER_DATABASE_URL")
 
@@ -59,14 +62,19 @@ def require_database(settings: ServerSettings) -> None:
 
 @contextmanager
 def alone(settings: ServerSettings) -> Iterator[None]:
-    """Keep other servers away from an SQLite database, for as long as the block lasts or the process lives.
+    """Keep other users away from the folder, and other servers from an SQLite database.
+
+    That lasts as long as the block, or until the process ends.
 
     PostgreSQL carries several servers. The file that is locked stays, because deleting it would let two in.
 
     Raises:
         ConflictError: Another server has it.
         ConfigurationError: Its folder cannot be used.
+        UnsafeSettingsError: Others can write to the data folder.
     """
+    if settings.data_dir is not None:
+        _refuse_shared(settings.data_dir)
     if not settings.uses_sqlite:
         yield
         return
@@ -83,6 +91,28 @@ def alone(settings: ServerSettings) -> Iterator[None]:
                 f"another server works on the data in {path.parent}: stop it, or name another folder with --data"
             ) from exc
         yield
+
+
+def _refuse_shared(folder: Path) -> None:
+    """Refuse a folder whose files others can replace: what is in it decides who is let in. Follows links."""
+    if sys.platform == "win32":
+        return  # access is ruled by lists there, which the mode does not show
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return  # a server on PostgreSQL need not have one
+    except OSError as exc:
+        raise ConfigurationError(f"the data folder {folder} (--data): {exc.strerror or 'cannot be used'}") from exc
+    if status.st_uid not in (0, os.geteuid()):
+        raise UnsafeSettingsError(
+            f"the data folder {folder} (--data) belongs to another user, who can replace what is in it: chown it to "
+            "the user that runs the authority"
+        )
+    if stat.S_IMODE(status.st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnsafeSettingsError(
+            f"others can write to the data folder {folder} (--data): run chmod go-w {str(folder)!r}, or name a new "
+            "folder in it"
+        )
 
 
 def _sqlite_file(settings: ServerSettings) -> Path:

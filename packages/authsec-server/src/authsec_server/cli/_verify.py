@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from authsec_core._clock import Clock
@@ -28,25 +28,44 @@ async def verify_audit(
         ConflictError: The database was not initialised.
         ConfigurationError: A file cannot be read.
     """
+    exported, missing = (arguments.checkpoints, ()) if arguments.checkpoints else _exported(settings)
     database = database_of(settings, clock)
     try:
         if (await look(database)).made_by_dev is None:
             raise ConflictError("the database was not initialised: there is no audit in it")
         report = await verify_database(
             database,
-            checkpoint_files=arguments.checkpoints or _exported(settings),
+            checkpoint_files=exported,
             jwks_files=arguments.jwks,
             progress=notify,
             clock=clock,
         )
     finally:
         await database.close()
-    return _good(report)
+    return _good(replace(report, notes=(*report.notes, *missing)) if report.entries else report)
 
 
-def _exported(settings: ServerSettings) -> tuple[Path, ...]:
+def _exported(settings: ServerSettings) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Return the file that the settings name, if it is there, and else what to say of that.
+
+    What is there and cannot be read is for `verify_database` to refuse.
+    """
     path = settings.checkpoint_file
-    return (path,) if path is not None and path.is_file() else ()
+    if path is None:
+        return (), ()
+    try:
+        gone = path.stat().st_size == 0
+    except (FileNotFoundError, NotADirectoryError):
+        gone = True
+    except OSError:
+        gone = False
+    if not gone:
+        return (path,), ()
+    # Whether the database says that some were written does not matter: who deletes the file can empty the table.
+    return (), (
+        f"the exported checkpoints in {path} are missing: the audit was held against those in the database only; if a "
+        "server has run on it, find out who removed the file, or name its copy with --checkpoint",
+    )
 
 
 def _good(report: Report) -> Outcome:
