@@ -220,7 +220,9 @@ def test_the_commands_for_real_work(place: Place) -> None:
     serve, ready = _below("Serve")
     _serves(place, serve, ready)
     with LocalPostgres(fsync=False) as postgres:
-        url, init, serve = _below("PostgreSQL")
+        data, url, init, serve = _below("PostgreSQL")
+        assert data.startswith('export AUTHSEC_SERVER_DATA_DIR="/var/lib/authsec-')
+        place.environ["AUTHSEC_SERVER_DATA_DIR"] = str(place.folder / "lib-postgres")
         assert url.startswith('export AUTHSEC_SERVER_DATABASE_URL="postgresql://')
         database = postgres.create_database()
         place.environ["AUTHSEC_SERVER_DATABASE_URL"] = f"{database}?sslmode=verify-full"

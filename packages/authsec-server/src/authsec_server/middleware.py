@@ -32,7 +32,6 @@ __all__ = [
     "TimeLimit",
     "client_address",
     "install",
-    "_shown_path",
 ]
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
