@@ -171,10 +171,11 @@ class Checkpoints:
     async def _next_after(self, wanted: dict[str, int]) -> list[_Row]:
         async with self._database.read() as connection:
             seq = (await connection.execute(_NEXT, wanted)).scalar_one()
-            try:
+        try:  # around `read`, which has to see the error: it gives such a connection up
+            async with self._database.read() as connection:
                 return [(seq, (await connection.execute(_STORED, {"seq": seq})).one().jws)]
-            except DBAPIError:
-                return [(seq, None)]
+        except DBAPIError:
+            return [(seq, None)]
 
     async def _public_keys(self) -> Keys:
         async with self._database.read() as connection:

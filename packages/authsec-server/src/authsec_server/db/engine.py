@@ -60,7 +60,11 @@ class Database:
         """
         try:
             async with self._reader.connect() as connection:
-                yield connection
+                try:
+                    yield connection
+                except DBAPIError:
+                    await connection.invalidate()  # else SQLite's could be left in the snapshot of now, for ever
+                    raise
         except self._troubles as exc:
             if not _is_trouble(exc):
                 raise
@@ -159,7 +163,8 @@ def _is_sqlite(connection: AsyncConnection) -> bool:
 
 
 def _troubles(*, is_sqlite: bool) -> tuple[type[Exception], ...]:
-    troubles = (DBAPIError, OSError, sa.exc.TimeoutError)
+    # A timeout of asyncio's is an OSError from Python 3.11 on.
+    troubles = (DBAPIError, OSError, asyncio.TimeoutError, sa.exc.TimeoutError)
     if is_sqlite:
         return troubles
     import asyncpg  # here, because SQLite does without
