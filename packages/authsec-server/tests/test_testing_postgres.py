@@ -428,13 +428,20 @@ def test_another_platform_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_start_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that does not come up is an error with the end of its log, and nothing of it is left."""
-    before = set(Path(tempfile.gettempdir()).glob("authsec-postgres-*"))
+    made, make = [], tempfile.mkdtemp
+
+    def noted(*args: Any, **more: Any) -> str:
+        made.append(Path(make(*args, **more)))
+        return str(made[-1])
+
+    monkeypatch.setattr(tempfile, "mkdtemp", noted)
     server = LocalPostgres(fsync=False)
     monkeypatch.setattr(server, "_settings", ("no_such_setting=1",))
     with pytest.raises(RuntimeError, match="no_such_setting"):
         server.start()
     server.close()
-    assert set(Path(tempfile.gettempdir()).glob("authsec-postgres-*")) <= before
+    assert made
+    assert not any(folder.exists() for folder in made)
 
 
 def test_what_was_never_started_says_so() -> None:
