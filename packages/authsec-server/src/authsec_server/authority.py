@@ -42,16 +42,26 @@ from authsec_server.tokens.service import TokenRecords
 from authsec_server.tokens.status import StatusLists
 from authsec_server.tokens.withdraw import Withdrawals
 
-__all__ = ["SYSTEM", "Authority", "initialise", "system_caller"]
+__all__ = ["SYSTEM", "Authority", "database_of", "initialise", "system_caller"]
 
 _PEPPER: Final = "pepper"
 _TICK: Final = 1.0  # seconds between two looks at what is due
 _PURGE_EVERY: Final = 60.0  # seconds
 _CLOCKS_DIFFER: Final = 60.0  # seconds, at most, between replicas and verifiers
-_MADE_BEFORE: Final = "the database was initialised before: nothing was changed"
+_MADE_BEFORE: Final = "the database was initialised before: nothing was changed; grant-admin makes new tokens"
 SYSTEM: Final = Actor(kind="system", id="authsec-server", name="authsec-server")
 
 _log = logging.getLogger("authsec.server")
+
+
+def database_of(settings: ServerSettings, clock: Clock) -> Database:
+    """Return the database that the settings name, unopened."""
+    return Database(
+        settings.database_url.get_secret_value(),
+        clock=clock,
+        timeout=settings.database_timeout,
+        pool_size=settings.pool_size,
+    )
 
 
 def system_caller(what: str) -> Caller:
@@ -124,7 +134,7 @@ class Authority:
             UnsafeSettingsError: It was made by `--dev`, and this is production; or the other way round.
             StorageUnavailableError: The database cannot be reached.
         """
-        database = _database(settings, clock)
+        database = database_of(settings, clock)
         try:
             master = _master_key(settings)
             row = await _server_row(database)
@@ -186,7 +196,6 @@ class _Chore:
 async def initialise(
     settings: ServerSettings,
     *,
-    made_by_dev: bool = False,
     admin_name: str = "admin",
     clock: Clock = SYSTEM_CLOCK,
 ) -> Credential:
@@ -200,11 +209,11 @@ async def initialise(
         StorageUnavailableError: The database cannot be reached.
     """
     master = _master_key(settings)
-    database = _database(settings, clock)
+    database = database_of(settings, clock)
     try:
         await _refuse_if_made(database)
         await migrate.upgrade(database)
-        await _make_server(database, settings, master, made_by_dev=made_by_dev, clock=clock)
+        await _make_server(database, settings, master, clock)
     finally:
         await database.close()
     async with Authority.open(settings, clock=clock) as authority:
@@ -222,9 +231,7 @@ async def _refuse_if_made(database: Database) -> None:
                 raise ConflictError(_MADE_BEFORE)
 
 
-async def _make_server(
-    database: Database, settings: ServerSettings, master: MasterKey, *, made_by_dev: bool, clock: Clock
-) -> None:
+async def _make_server(database: Database, settings: ServerSettings, master: MasterKey, clock: Clock) -> None:
     pepper = seal(
         master,
         purpose=_PEPPER,
@@ -240,7 +247,7 @@ async def _make_server(
             sa.insert(tables.server).values(
                 id=1,
                 tenant_id=settings.tenant_id,
-                made_by_dev=made_by_dev,
+                made_by_dev=settings.dev,
                 pepper=pepper,
                 created_at=clock.wall(),
             )
@@ -296,13 +303,4 @@ def _timing(settings: ServerSettings) -> Timing:
         longest_ttl=settings.max_token_ttl,
         lifetime=settings.signing_key_lifetime,
         leeway=_CLOCKS_DIFFER,
-    )
-
-
-def _database(settings: ServerSettings, clock: Clock) -> Database:
-    return Database(
-        settings.database_url.get_secret_value(),
-        clock=clock,
-        timeout=settings.database_timeout,
-        pool_size=settings.pool_size,
     )

@@ -86,7 +86,7 @@ class Databases:
         url = f"sqlite:///{self._folder / name}.db" if kind == "sqlite" else self._postgres().create_database()
         public_url = "http://127.0.0.1:8321"  # nobody hears of it: a copy has its own
         settings = ServerSettings(dev=dev, database_url=url, master_key_file=key_file, public_url=public_url)
-        credential = asyncio.run(initialise(settings, made_by_dev=dev, clock=FakeClock(wall=MADE_AT)))
+        credential = asyncio.run(initialise(settings, clock=FakeClock(wall=MADE_AT)))
         template = _Template(url=url, master_key_file=key_file, admin_token=credential.text())
         self._templates[kind, dev] = template
         return template

@@ -7,17 +7,16 @@ commands themselves print nothing; they return an `Outcome`. Nothing else of aut
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._version import __version__
 from authsec_core.cli._arguments import Arguments, UsageError, parse
 from authsec_core.cli._outcome import Outcome
-from authsec_core.cli._output import Tables, write_json
+from authsec_core.cli._output import Tables, let_go_of_stdout, write_json
 
 __all__ = ["main"]
 
@@ -53,7 +52,7 @@ def main(argv: Sequence[str] | None = None, *, clock: Clock = SYSTEM_CLOCK) -> i
         sys.stderr.write("authsec: interrupted\n")
         return _INTERRUPTED
     except BrokenPipeError:
-        _let_go_of_stdout()
+        let_go_of_stdout()
         return _FAILED
     except SystemExit as exc:  # argparse, after --help and --version
         return exc.code if isinstance(exc.code, int) else 0
@@ -113,9 +112,3 @@ def _explain(error: UsageError, *, as_json: bool) -> int:
     else:
         sys.stderr.write(f"{error.usage}authsec: {error.message}\n")
     return _USAGE
-
-
-def _let_go_of_stdout() -> None:
-    """Keep Python from flushing, when it exits, into a pipe whose reader has gone."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

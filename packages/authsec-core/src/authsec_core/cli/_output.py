@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ from authsec_core.wire import format_time
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Tables", "write_json"]
+__all__ = ["Tables", "let_go_of_stdout", "write_json"]
 
 _WIDE: Final = 120  # columns, where the stream is no terminal that has some
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
@@ -29,6 +30,12 @@ _INSTANTS: Final = frozenset({"exp", "iat", "nbf"})  # claims in epoch seconds
 def write_json(document: Mapping[str, Any], stream: TextIO) -> None:
     """Write one JSON document in ASCII, which every encoding has and no terminal obeys."""
     stream.write(json.dumps(document, indent=2) + "\n")
+
+
+def let_go_of_stdout() -> None:
+    """Keep Python from flushing, when it exits, into a pipe whose reader has gone."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Tables:

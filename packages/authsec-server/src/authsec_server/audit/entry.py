@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from authsec_server.operators.access import Access
+
 __all__ = ["ANONYMOUS", "Actor", "ActorKind", "Caller", "Decision", "Entry"]
 
 Decision = Literal["allow", "deny"]
@@ -42,7 +44,7 @@ class Caller:
     request_id: str
     address: str | None = None
     token_id: str | None = None
-    needs: str | None = None
+    needs: Access | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core.cli._arguments import UsageError
-from authsec_core.cli._output import write_json
+from authsec_core.cli._output import let_go_of_stdout, write_json
 from authsec_core.errors import AuthSecError
 from authsec_server.cli._arguments import Arguments, parse
 from authsec_server.cli._outcome import FAILED, USAGE, Outcome, error_outcome
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, *, clock: Clock = SYSTEM_CLOCK) -> i
         sys.stderr.write("authsec-server: interrupted\n")
         return _INTERRUPTED
     except BrokenPipeError:
-        _let_go_of_stdout()
+        let_go_of_stdout()
         return FAILED
     except SystemExit as exc:  # argparse, after --help and --version
         return exc.code if isinstance(exc.code, int) else 0
@@ -109,9 +109,3 @@ def _explain(error: UsageError, *, as_json: bool) -> int:
     else:
         sys.stderr.write(f"{error.usage}authsec-server: {error.message}\n")
     return USAGE
-
-
-def _let_go_of_stdout() -> None:
-    """Keep Python from flushing, when it exits, into a pipe whose reader has gone."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

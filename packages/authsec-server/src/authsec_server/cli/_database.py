@@ -10,7 +10,6 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from authsec_core._clock import Clock
 from authsec_core.errors import ConfigurationError
 from authsec_server.db import migrate
 from authsec_server.db.engine import Database
@@ -18,7 +17,7 @@ from authsec_server.db.url import database_url
 from authsec_server.errors import ConflictError, UnsafeSettingsError
 from authsec_server.settings import ServerSettings
 
-__all__ = ["Found", "database_of", "look", "run", "shown_url"]
+__all__ = ["Found", "look", "run", "shown_url"]
 
 T = TypeVar("T")
 _LONGEST: Final = 200  # characters of a driver's words
@@ -81,11 +80,6 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
 def _problem(error: BaseException | None) -> ConfigurationError:
     words = (str(error).splitlines() or [type(error).__name__])[0][:_LONGEST]
     return ConfigurationError(f"the database cannot be used (AUTHSEC_SERVER_DATABASE_URL): {words}")
-
-
-def database_of(settings: ServerSettings, clock: Clock) -> Database:
-    """Return the database, unopened."""
-    return Database(settings.database_url.get_secret_value(), clock=clock, timeout=settings.database_timeout)
 
 
 async def look(database: Database) -> Found:

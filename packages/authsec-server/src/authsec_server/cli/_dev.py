@@ -12,8 +12,8 @@ from typing import Final
 from authsec_core._clock import Clock
 from authsec_core.token import Secret
 from authsec_server.agents.values import Client
-from authsec_server.authority import Authority, initialise, system_caller
-from authsec_server.cli._database import database_of, look
+from authsec_server.authority import Authority, database_of, initialise, system_caller
+from authsec_server.cli._database import look
 from authsec_server.cli._files import make_data_dir, make_master_key
 from authsec_server.db import migrate
 from authsec_server.delegations.service import Wanted
@@ -67,7 +67,7 @@ async def prepare(settings: ServerSettings, clock: Clock) -> TryOut:
 async def _initialise(settings: ServerSettings, clock: Clock) -> Secret | None:
     make_master_key(settings)
     try:
-        return Secret((await initialise(settings, made_by_dev=True, clock=clock)).text())
+        return Secret((await initialise(settings, clock=clock)).text())
     except ConflictError:  # someone was quicker, and was shown the token
         return None
 

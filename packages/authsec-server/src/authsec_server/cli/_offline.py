@@ -11,9 +11,9 @@ from typing import Final
 
 from authsec_core._clock import Clock
 from authsec_core.wire import format_time
-from authsec_server.authority import Authority, initialise, system_caller
+from authsec_server.authority import Authority, database_of, initialise, system_caller
 from authsec_server.cli._arguments import Arguments
-from authsec_server.cli._database import Found, database_of, look, run
+from authsec_server.cli._database import Found, look, run
 from authsec_server.cli._files import make_data_dir, make_master_key, require_database
 from authsec_server.cli._outcome import Outcome, Sheet
 from authsec_server.cli._output import Printer
@@ -49,7 +49,7 @@ async def _init(arguments: Arguments, settings: ServerSettings, clock: Clock) ->
     found = await _look(settings, clock)
     found.require_empty()
     key_file = make_master_key(settings)
-    token = (await initialise(settings, made_by_dev=settings.dev, admin_name=arguments.name, clock=clock)).text()
+    token = (await initialise(settings, admin_name=arguments.name, clock=clock)).text()
     said = (
         f"{_ONCE}; back up the master key {key_file}: without it the database is worth nothing" if key_file else _ONCE
     )

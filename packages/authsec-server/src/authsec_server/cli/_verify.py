@@ -9,8 +9,9 @@ from pathlib import Path
 from authsec_core._clock import Clock
 from authsec_server.audit.integrity import Report
 from authsec_server.audit.verify import verify_database
+from authsec_server.authority import database_of
 from authsec_server.cli._arguments import Arguments
-from authsec_server.cli._database import database_of, look
+from authsec_server.cli._database import look
 from authsec_server.cli._outcome import Outcome, Sheet
 from authsec_server.errors import ConflictError
 from authsec_server.settings import ServerSettings

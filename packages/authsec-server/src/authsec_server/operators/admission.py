@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -120,7 +120,7 @@ async def recheck(connection: AsyncConnection, caller: Caller, now: float) -> No
     row = await _find(connection, caller.token_id)
     if row is None or _why_ended(row, now) is not None:
         raise _unauthenticated()
-    if not allows(row.role, cast("Access", caller.needs)):
+    if caller.needs is None or not allows(row.role, caller.needs):
         raise ForbiddenError(f"the role {row.role} does not include this any more")
 
 

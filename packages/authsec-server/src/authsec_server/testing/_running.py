@@ -235,7 +235,7 @@ class _Serving:
             raise RuntimeError("the authority did not start: see the log of uvicorn.error")
 
     async def _initialised(self) -> str:
-        credential = await initialise(self._settings, made_by_dev=self._settings.dev, clock=self._clock)
+        credential = await initialise(self._settings, clock=self._clock)
         return credential.text()
 
 
