@@ -59,6 +59,8 @@ class Asks:
 
     def __init__(self, name: str, *, client_id: str | None = None, token: bool = False, broken: bool = False) -> None:
         self.name, self.client_id, self.token, self.broken = name, client_id, token, broken
+        self.parent_jti: str | None = None
+        self.mark: str | None = None
         self.seen: list[tuple[Standing | None, Slot]] = []
 
     def judge(self, standing: Standing | None, slot: Slot) -> Verdict[str]:

@@ -40,6 +40,7 @@ def delegation(delegation_id: str = "d1", **changes: Any) -> Delegation:
 def standing(*delegations: Delegation, state: ClientState = "active") -> Standing:
     """A client with these delegations."""
     return Standing(
+        selectors={},
         client_id="c1",
         name="support",
         agent_type="mcp-agent",

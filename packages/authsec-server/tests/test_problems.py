@@ -27,6 +27,7 @@ def raised() -> list[AuthSecError]:
     classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, AuthSecError)}
     special: dict[type, AuthSecError] = {
         RefusedError: RefusedError("not_covered", "nothing delegated covers it"),
+        errors.RateLimitedError: errors.RateLimitedError("too many", retry_after=3),
         errors.DamagedAuditError: errors.DamagedAuditError("entry 7 was changed", seq=7),
     }
     return [special.get(kind) or kind("what to do next") for kind in sorted(classes, key=lambda kind: kind.__name__)]

@@ -80,12 +80,11 @@ class Authority:
             default_ttl=settings.token_ttl,
             max_ttl=settings.max_token_ttl,
         )
-        issuing = Issuing(
-            issuer=settings.issuer, tenant_id=settings.tenant_id, caps=caps, pepper=pepper, bare_ids=settings.dev
-        )
+        issuing = Issuing(issuer=settings.issuer, tenant_id=settings.tenant_id, caps=caps)
         self.settings: Final = settings
         self.clock: Final = clock
         self.database: Final = database
+        self.pepper: Final = pepper
         self.ledger: Final = Ledger(database, clock=clock, recheck=recheck)
         self.keyring: Final = Keyring(database, master, tenant_id=settings.tenant_id, clock=clock)
         self.keys: Final = SigningKeys(

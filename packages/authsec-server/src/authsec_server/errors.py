@@ -8,6 +8,7 @@ AuthSecError
 ├── NotFoundError              there is no such thing
 ├── ConflictError              it cannot be done in this state: look, then decide
 ├── RefusedError               no token: `code` says why; asking again will not help
+├── RateLimitedError           too many requests: wait for `retry_after` seconds
 ├── StorageUnavailableError    the database did not take it: nothing was done or disclosed; try again
 ├── DamagedAuditError          the audit is not what was written (`seq`): find out who changed it
 └── ConfigurationError         mend the settings (the core's)
@@ -29,6 +30,7 @@ __all__ = [
     "ForbiddenError",
     "InvalidRequestError",
     "NotFoundError",
+    "RateLimitedError",
     "RefusalCode",
     "RefusedError",
     "StorageUnavailableError",
@@ -50,6 +52,8 @@ RefusalCode = Literal[
     "no_delegation",
     "delegation_ended",
     "not_covered",
+    "subject_rejected",
+    "target_rejected",
 ]
 
 
@@ -103,6 +107,21 @@ class RefusedError(AuthSecError):
     def __init__(self, reason: RefusalCode, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class RateLimitedError(AuthSecError):
+    """Too many requests came from there, or for this client. Nothing was done, and nothing is in the audit.
+
+    Attributes:
+        retry_after: Whole seconds, at least 1.
+    """
+
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class StorageUnavailableError(AuthSecError):

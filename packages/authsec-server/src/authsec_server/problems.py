@@ -20,13 +20,14 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
-from authsec_core.errors import AuthSecError, ConfigurationError
+from authsec_core.errors import AuthSecError, ConfigurationError, VerificationUnavailableError
 from authsec_server.errors import (
     ConflictError,
     DamagedAuditError,
     ForbiddenError,
     InvalidRequestError,
     NotFoundError,
+    RateLimitedError,
     RefusalCode,
     RefusedError,
     StorageUnavailableError,
@@ -87,6 +88,8 @@ ERRORS: Final[Mapping[type[AuthSecError], Row]] = {
     NotFoundError: Row(status=404),
     ConflictError: Row(status=409),
     RefusedError: Row(status=403),
+    RateLimitedError: Row(status=429),
+    VerificationUnavailableError: Row(status=503, retry_after=1),
     StorageUnavailableError: Row(status=503, retry_after=1),
     DamagedAuditError: Row(status=500),
     ConfigurationError: Row(status=500, says=False),
@@ -106,6 +109,8 @@ REFUSALS: Final[Mapping[RefusalCode, int]] = {
     "no_delegation": 404,
     "client_revoked": 410,
     "delegation_ended": 410,
+    "subject_rejected": 400,
+    "target_rejected": 400,
 }
 # Of what the framework refuses by itself. Its 400 is a body that cannot be parsed.
 _HTTP: Final[Mapping[int, tuple[int, str, str]]] = {
@@ -231,6 +236,8 @@ async def _domain_error(request: Request, exc: Exception) -> Response:
         trouble = replace(trouble, status=REFUSALS[exc.reason], code=exc.reason)
     elif isinstance(exc, InvalidRequestError):
         trouble = replace(trouble, member=exc.field)
+    elif isinstance(exc, RateLimitedError):
+        trouble = replace(trouble, headers=_retry(exc.retry_after))
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("%s: %s (%s)", exc.code, exc.message, type(exc.__cause__).__name__)
     return answer(request.scope, trouble)

@@ -140,6 +140,43 @@ class ServerSettings(BaseSettings):
     request_timeout: float = Field(
         default=10.0, gt=0, le=300, allow_inf_nan=False, description="Seconds that a request may take in all"
     )
+    header_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        le=300,
+        allow_inf_nan=False,
+        description="Seconds in which a request's head has to arrive",
+    )
+    max_connections: int = Field(
+        default=2048, ge=1, le=100_000, description="The most connections at the same time; further ones are closed"
+    )
+    address_connections: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="The most connections from one address that is no trusted proxy; further ones are closed",
+    )
+    client_rate: float = Field(
+        default=50.0,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="Tokens a second for one client, and ten seconds' worth at once; 0 is no limit",
+    )
+    refusal_rate: float = Field(
+        default=5.0,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="Refused proofs a second from one address, and ten seconds' worth at once; 0 is no limit",
+    )
+    shared_limits: bool = Field(
+        default=False, description="Replicas count together, through the database, what the two rates above limit"
+    )
+    issuer_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities to trust, instead of the usual ones, for keys of registered issuers",
+    )
     database_timeout: float = Field(
         default=5.0,
         gt=0,
@@ -192,6 +229,13 @@ class ServerSettings(BaseSettings):
             checkpoint_file: str | Path | None = None,
             body_limit: int | None = None,
             request_timeout: float | None = None,
+            header_timeout: float | None = None,
+            max_connections: int | None = None,
+            address_connections: int | None = None,
+            client_rate: float | None = None,
+            refusal_rate: float | None = None,
+            shared_limits: bool | None = None,
+            issuer_ca_file: str | Path | None = None,
             database_timeout: float | None = None,
             pool_size: int | None = None,
             log_level: str | None = None,

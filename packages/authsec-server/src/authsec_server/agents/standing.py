@@ -5,7 +5,7 @@ Read inside the ledger's transaction, so that whatever was revoked before is see
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,14 +24,20 @@ class StoredKey:
     """An agent key, as far as it is kept.
 
     Attributes:
-        mac: HMAC-SHA-256 of the key under the server's pepper.
+        mac: HMAC-SHA-256 of the key under the server's pepper; None of a key that the agent keeps.
+        jwk: The public half of such a key.
         not_after: Epoch seconds.
     """
 
     key_id: str
-    mac: bytes = field(repr=False)
+    mac: bytes | None = field(repr=False)
+    jwk: Mapping[str, str] | None = None
     not_after: float | None
     revoked: bool
+
+    def is_live(self, now: float) -> bool:
+        """Return whether it proves anything, with a second left for a token."""
+        return not self.revoked and (self.not_after is None or self.not_after - now >= 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,7 @@ class Standing:
     name: str
     agent_type: str
     platform: str
+    selectors: Mapping[str, str]
     spiffe_id: str
     state: ClientState
     keys: tuple[StoredKey, ...]
@@ -85,6 +92,7 @@ async def load_standings(connection: AsyncConnection, client_ids: Collection[str
             name=row.name,
             agent_type=row.agent_type,
             platform=row.platform,
+            selectors=row.selectors,
             spiffe_id=row.spiffe_id,
             state=row.state,
             keys=tuple(keys.get(row.client_id, ())),
@@ -98,7 +106,11 @@ async def _keys(connection: AsyncConnection, client_ids: Collection[str]) -> dic
     found: dict[str, list[StoredKey]] = {}
     for row in await connection.execute(sa.select(client_keys).where(client_keys.c.client_id.in_(client_ids))):
         key = StoredKey(
-            key_id=row.key_id, mac=bytes(row.mac), not_after=row.not_after, revoked=row.revoked_at is not None
+            key_id=row.key_id,
+            mac=None if row.mac is None else bytes(row.mac),
+            jwk=row.jwk,
+            not_after=row.not_after,
+            revoked=row.revoked_at is not None,
         )
         found.setdefault(row.client_id, []).append(key)
     return found

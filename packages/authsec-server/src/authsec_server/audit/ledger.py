@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -47,11 +47,17 @@ class Slot:
         at: Epoch seconds, the same for the whole transaction.
         index: The place in the status lists that a token would have.
         kid: The signing key that is active now.
+        issuers: The registered issuers that are trusted now: their ids, each with the number of its last change.
+        parent: The row in `tokens` that the question's `parent_jti` names, if there is one.
+        is_used: Whether the question's `mark` was used before.
     """
 
     at: float
     index: int
     kid: str
+    issuers: frozenset[tuple[str, int]] = frozenset()
+    parent: Any = None
+    is_used: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +66,15 @@ class Verdict(Generic[R_co]):
 
     Attributes:
         result: What the one who asked is told, once all is durable.
+        entry: None where nothing was disclosed or refused.
         token: The row of `tokens`, if one is to be issued.
+        used_until: Until when the question's `mark` counts as used, if this uses it; epoch seconds.
     """
 
     result: R_co
-    entry: Entry
+    entry: Entry | None
     token: Mapping[str, Any] | None = None
+    used_until: float | None = None
 
 
 class Question(Protocol[R_co]):
@@ -74,6 +83,16 @@ class Question(Protocol[R_co]):
     @property
     def client_id(self) -> str | None:
         """Whose standing it depends on."""
+        ...
+
+    @property
+    def parent_jti(self) -> str | None:
+        """The token of ours that it rests on."""
+        ...
+
+    @property
+    def mark(self) -> str | None:
+        """What is good for one use only, by the name that all replicas give it."""
         ...
 
     def judge(self, standing: Standing | None, slot: Slot) -> Verdict[R_co]:
@@ -234,19 +253,33 @@ class Ledger:
     async def _decide(self, connection: AsyncConnection, questions: Sequence[Question[Any]]) -> list[_Outcome]:
         page = await _Page.open(connection)
         asked_about = {question.client_id for question in questions if question.client_id is not None}
-        standings, kid = await self._memory.recall(connection, page.policy_version, asked_about)
+        known = await self._memory.recall(connection, page.policy_version, asked_about)
+        parents = await _parents(connection, {question.parent_jti for question in questions} - {None})
+        used = await _used(connection, {question.mark for question in questions} - {None})
         at = self._clock.wall()
         outcomes: list[_Outcome] = []
         for question in questions:
-            standing = None if question.client_id is None else standings.get(question.client_id)
+            standing = None if question.client_id is None else known.standings.get(question.client_id)
+            slot = Slot(
+                at=at,
+                index=page.next_index,
+                kid=known.kid,
+                issuers=known.issuers,
+                parent=None if question.parent_jti is None else parents.get(question.parent_jti),
+                is_used=question.mark in used,
+            )
             try:
-                verdict = question.judge(standing, Slot(at=at, index=page.next_index, kid=kid))
-                page.write([verdict.entry], at)
+                verdict = question.judge(standing, slot)
+                if verdict.entry is not None:
+                    page.write([verdict.entry], at)
             except Exception as exc:  # noqa: BLE001 -- a decision that fails must not fail its neighbours
                 outcomes.append(_Outcome(error=exc))
                 continue
             if verdict.token is not None:
                 page.issue(verdict.token)
+            if question.mark is not None and verdict.used_until is not None:
+                used.add(question.mark)
+                page.use(question.mark, verdict.used_until)
             outcomes.append(_Outcome(result=verdict.result))
         await page.close(policy_changed=False)
         return outcomes
@@ -305,6 +338,7 @@ class _Page:
         self.next_index: int = row.next_index
         self._entries: list[dict[str, Any]] = []
         self._tokens: list[Mapping[str, Any]] = []
+        self._marks: list[dict[str, Any]] = []
 
     @classmethod
     async def open(cls, connection: AsyncConnection) -> _Page:
@@ -323,7 +357,12 @@ class _Page:
         self._tokens.append(token)
         self.next_index += 1
 
+    def use(self, mark: str, until: float) -> None:
+        self._marks.append({"mark": mark, "expires_at": until})
+
     async def close(self, *, policy_changed: bool) -> None:
+        if self._marks:
+            await self._connection.execute(_INSERT_MARKS, self._marks)
         if self._tokens:
             await self._connection.execute(_INSERT_TOKENS, self._tokens)
         if self._entries:
@@ -341,6 +380,7 @@ class _Page:
 
 
 _HEAD: Final = sa.select(tables.head).with_for_update()
+_INSERT_MARKS: Final = sa.insert(tables.used_marks)
 _INSERT_TOKENS: Final = sa.insert(tables.tokens)
 _INSERT_ENTRIES: Final = sa.insert(tables.audit)
 _MOVE_HEAD: Final = sa.update(tables.head).values(
@@ -349,6 +389,9 @@ _MOVE_HEAD: Final = sa.update(tables.head).values(
     policy_version=sa.bindparam("new_version"),
     next_index=sa.bindparam("new_index"),
 )
+_TRUSTED_ISSUERS: Final = sa.select(tables.issuers.c.issuer_id, tables.issuers.c.revision).where(
+    tables.issuers.c.enabled, tables.issuers.c.revoked_at.is_(None)
+)
 _ACTIVE_KEY: Final = sa.select(tables.signing_keys.c.kid).where(tables.signing_keys.c.state == "active")
 
 
@@ -356,20 +399,42 @@ def _row(entry: Entry, seq: int, at: float, text: str, digest: str) -> dict[str,
     return {"seq": seq, "at": at, **columns(entry), "text": text, "hash": digest}
 
 
+async def _parents(connection: AsyncConnection, jtis: Collection[str | None]) -> dict[str, Any]:
+    if not jtis:
+        return {}
+    found = await connection.execute(sa.select(tables.tokens).where(tables.tokens.c.jti.in_(jtis)))
+    return {row.jti: row for row in found}
+
+
+async def _used(connection: AsyncConnection, marks: Collection[str | None]) -> set[str]:
+    if not marks:
+        return set()
+    used = sa.select(tables.used_marks.c.mark).where(tables.used_marks.c.mark.in_(marks))
+    return set((await connection.execute(used)).scalars())
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    standings: Mapping[str, Standing | None]
+    kid: str
+    issuers: frozenset[tuple[str, int]]
+
+
 class _Memory:
-    """What was read of clients and of the active key, for as long as no policy changes."""
+    """What was read of clients, issuers and the active key, for as long as no policy changes."""
 
     def __init__(self) -> None:
         self._version: int | None = None
         self._standings: dict[str, Standing | None] = {}
         self._kid: str | None = None
+        self._issuers: frozenset[tuple[str, int]] = frozenset()
 
-    async def recall(
-        self, connection: AsyncConnection, version: int, client_ids: set[str]
-    ) -> tuple[Mapping[str, Standing | None], str]:
+    async def recall(self, connection: AsyncConnection, version: int, client_ids: set[str]) -> _Known:
         if self._version != version or len(self._standings) > _MOST_REMEMBERED:
             self._version, self._standings = None, {}
             self._kid = (await connection.execute(_ACTIVE_KEY)).scalar_one_or_none()
+            trusted = (await connection.execute(_TRUSTED_ISSUERS)).all()
+            self._issuers = frozenset((row.issuer_id, row.revision) for row in trusted)
         missing = client_ids - self._standings.keys()
         if missing:
             found = await load_standings(connection, missing)
@@ -377,4 +442,4 @@ class _Memory:
         self._version = version
         if self._kid is None:
             raise StorageUnavailableError("no signing key is active: run authsec-server rotate-keys")
-        return self._standings, self._kid
+        return _Known(self._standings, self._kid, self._issuers)

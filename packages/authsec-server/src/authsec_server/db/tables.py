@@ -14,13 +14,16 @@ __all__ = [
     "client_keys",
     "clients",
     "head",
+    "issuers",
     "operator_tokens",
     "operators",
+    "rate_limits",
     "roles",
     "server",
     "signing_keys",
     "tokens",
     "trust_delegations",
+    "used_marks",
     "withdrawals",
 ]
 
@@ -48,6 +51,9 @@ server = sa.Table(
     sa.Column("made_by_dev", sa.Boolean, nullable=False),
     sa.Column("pepper", sa.LargeBinary, nullable=False),  # sealed with the master key
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column(
+        "floor", sa.Text, nullable=False, server_default="0001"
+    ),  # the oldest revision whose release can run here
 )
 
 # Whoever writes holds this row: it gives all writers, on all replicas, one order.
@@ -84,10 +90,12 @@ client_keys = sa.Table(
     sa.Column("key_id", sa.Text, primary_key=True),
     sa.Column("client_id", sa.ForeignKey("clients.client_id"), nullable=False, index=True),
     sa.Column("label", sa.Text, nullable=False),
-    sa.Column("mac", sa.LargeBinary, nullable=False),
+    sa.Column("mac", sa.LargeBinary),  # of a key that the authority made
+    sa.Column("jwk", _Json),  # the public half of one that the agent keeps (private_key_jwt)
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("not_after", sa.Double),
     sa.Column("revoked_at", sa.Double),
+    sa.CheckConstraint("(mac IS NULL) <> (jwk IS NULL)", name="one_kind"),
 )
 
 operators = sa.Table(
@@ -157,6 +165,9 @@ tokens = sa.Table(
     sa.Column("issued_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
     sa.Column("revoked_at", sa.Double),
+    # Of a token that was exchanged for another one: whom it speaks for, and the token of ours that it rests on.
+    sa.Column("subject", sa.Text),
+    sa.Column("parent_jti", sa.Text, index=True),
     sa.Index(None, "client_id", "status_index"),
 )
 sa.Index(
@@ -172,6 +183,45 @@ withdrawals = sa.Table(
     METADATA,
     sa.Column("client_id", sa.Text, primary_key=True),
     sa.Column("after_index", sa.BigInteger, nullable=False),
+)
+
+# Whoever else may vouch: for workloads (clusters, SPIFFE trust domains, OIDC) or for users whose tokens are exchanged.
+issuers = sa.Table(
+    "issuers",
+    METADATA,
+    sa.Column("issuer_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("issuer", sa.Text, nullable=False),  # the `iss`, or spiffe://<trust domain>
+    sa.Column("audience", sa.Text, nullable=False),
+    sa.Column("jwks_url", sa.Text),
+    sa.Column("jwks", _Json),
+    sa.Column("claims", _Json, nullable=False),  # names of claims that become selectors
+    sa.Column("is_default", sa.Boolean, nullable=False),  # for agents that do not say which cluster they run in
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),  # counts its changes
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("revoked_at", sa.Double),
+    _one_of("kind", "kubernetes", "spiffe", "oidc", "users"),
+    sa.CheckConstraint("(jwks_url IS NULL) <> (jwks IS NULL)", name="one_source"),
+    sa.Index(None, "created_at", "issuer_id"),
+)
+
+# What is good for one use, and was used: kept until it could not be used anyway.
+used_marks = sa.Table(
+    "used_marks",
+    METADATA,
+    sa.Column("mark", sa.Text, primary_key=True),
+    sa.Column("expires_at", sa.Double, nullable=False, index=True),
+)
+
+# When each bucket will be full again, for replicas that count together.
+rate_limits = sa.Table(
+    "rate_limits",
+    METADATA,
+    sa.Column("bucket", sa.Text, primary_key=True),
+    sa.Column("full_at", sa.Double, nullable=False, index=True),
 )
 
 signing_keys = sa.Table(

@@ -130,6 +130,8 @@ class _Denial:
 
     entry: Entry
     client_id: None = None
+    parent_jti: None = None
+    mark: None = None
 
     def judge(self, standing: Standing | None, slot: Slot) -> Verdict[None]:
         return Verdict(result=None, entry=self.entry)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from authsec_core.scopes import format_scopes
-from authsec_server.agents.standing import Standing, StoredKey
+from authsec_server.agents.proofs import Proof, Proven
+from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
 from authsec_server.audit.ledger import Ledger, Slot, Verdict
-from authsec_server.credentials import Credential, Pepper, mac, matches
 from authsec_server.errors import RefusedError
 from authsec_server.keys.keyring import Keyring
 from authsec_server.tokens.claims import IssuedToken
@@ -29,15 +29,12 @@ class TokenRequest:
     """What was sent, taken apart.
 
     Attributes:
-        proof: The credential that came along, if one did.
-        proof_given: Whether anything came along as a proof, readable or not.
         claimed: The agent's own words, for the audit.
     """
 
     client_id: str
     ask: Ask
-    proof: Credential | None
-    proof_given: bool
+    proof: Proof
     request_id: str
     address: str | None = None
     claimed: Mapping[str, str] = field(default_factory=dict)
@@ -45,18 +42,11 @@ class TokenRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issuing:
-    """What all requests have in common.
-
-    Attributes:
-        pepper: Under which keys are kept.
-        bare_ids: Accept a client id without any proof: for `--dev`.
-    """
+    """What all requests have in common."""
 
     issuer: str
     tenant_id: str
     caps: Caps
-    pepper: Pepper
-    bare_ids: bool
 
 
 class TokenService:
@@ -92,22 +82,29 @@ class _Question:
     def client_id(self) -> str:
         return self._request.client_id
 
+    @property
+    def parent_jti(self) -> None:
+        return None
+
+    @property
+    def mark(self) -> str | None:
+        return self._request.proof.mark
+
     def judge(self, standing: Standing | None, slot: Slot) -> Verdict[IssuedToken | RefusedError]:
         """Decide: who is it, is that proven, and what may it have?"""
-        key_id: str | None = None
+        proven: Proven | None = None
         try:
             if standing is None:
                 raise RefusedError("client_unknown", "no agent is registered under this client id")
-            key = self._proven_by(standing, slot.at)
-            key_id = None if key is None else key.key_id
+            proven = self._request.proof.check(standing, slot)
             grant = decide(standing, self._request.ask, self._issuing.caps, slot.at)
             if not isinstance(grant, Grant):
                 raise RefusedError(grant.code, grant.message)
-            if key is not None and key.not_after is not None:  # a token does not outlive the key that asked for it
-                grant = replace(grant, ttl=min(grant.ttl, int(key.not_after - slot.at)))
+            if proven.not_after is not None:  # a token does not outlive what proved who asked for it
+                grant = replace(grant, ttl=min(grant.ttl, int(proven.not_after - slot.at)))
         except RefusedError as refusal:
-            proven = refusal.reason not in ("client_unknown", "proof_missing", "proof_wrong")
-            return Verdict(result=refusal, entry=self._entry(standing if proven else None, key_id, refusal=refusal))
+            entry = self._entry(standing, proven, refusal=refusal)
+            return Verdict(result=refusal, entry=entry, used_until=proven.used_until if proven else None)
         issued = IssuedToken(
             issuer=self._issuing.issuer,
             tenant_id=self._issuing.tenant_id,
@@ -118,40 +115,23 @@ class _Question:
             index=slot.index,
             kid=slot.kid,
         )
-        entry = self._entry(standing, key_id, issued=issued)
-        return Verdict(result=issued, entry=entry, token={**issued.row, "key_id": key_id})
-
-    def _proven_by(self, standing: Standing, now: float) -> StoredKey | None:
-        """Return the key that proves it is this client; None where nothing needs to be proven."""
-        request, issuing = self._request, self._issuing
-        if not request.proof_given:
-            if issuing.bare_ids:
-                return None
-            raise RefusedError("proof_missing", "an agent key is needed: Authorization: Bearer <agent key>")
-        if request.proof is not None:
-            given = mac(issuing.pepper, "agent-key", request.proof)
-            for key in standing.keys:
-                if key.key_id == request.proof.id and matches(key.mac, given):
-                    if not key.revoked and (key.not_after is None or key.not_after - now >= 1):
-                        return key
-                    break
-        raise RefusedError("proof_wrong", "the proof is not a live key of this client")
+        return Verdict(
+            result=issued,
+            entry=self._entry(standing, proven, issued=issued),
+            token={**issued.row, "key_id": proven.key_id},
+            used_until=proven.used_until,
+        )
 
     def _entry(
         self,
         standing: Standing | None,
-        key_id: str | None,
+        proven: Proven | None,
         *,
         refusal: RefusedError | None = None,
         issued: IssuedToken | None = None,
     ) -> Entry:
-        request = self._request
-        actor = ANONYMOUS
-        if standing is not None and (key_id is not None or self._issuing.bare_ids):
-            actor = Actor(kind="agent", id=standing.client_id, name=standing.name)
-        details: dict[str, Any] = {} if key_id is None else {"key_id": key_id}
-        if standing is not None and key_id is None:
-            details["proof"] = "none"
+        request, known = self._request, standing if proven is not None else None
+        details: dict[str, Any] = {} if proven is None else dict(proven.details)
         if request.ask.audience is not None:
             details["asked_audience"] = request.ask.audience
         if issued is not None:
@@ -161,12 +141,13 @@ class _Question:
                 "ttl": issued.grant.ttl,
                 "kid": issued.kid,
             }
+        actor = ANONYMOUS if known is None else Actor(kind="agent", id=known.client_id, name=known.name)
         return Entry(
             action="token.issue",
             decision="deny" if refusal is not None else "allow",
             caller=Caller(actor=actor, request_id=request.request_id, address=request.address),
             client_id=request.client_id,
-            subject=standing.spiffe_id if standing is not None else None,
+            subject=known.spiffe_id if known is not None else None,
             jti=issued.jti if issued is not None else None,
             asked=format_scopes(request.ask.scopes) if request.ask.scopes is not None else None,
             scope=format_scopes(issued.grant.scopes) if issued is not None else None,

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from authsec_core.scopes import parse_scopes
 from authsec_core.wire import DELEGATION_TOKEN_PATH, format_time
 from authsec_server import deps, shapes
+from authsec_server.agents.proofs import AgentKey, BareId, NoGoodProof, Proof
 from authsec_server.credentials import Credential, basic, parse
 from authsec_server.errors import InvalidRequestError, NotFoundError, RefusedError
 from authsec_server.problems import responses, sdk_responses
@@ -258,8 +259,7 @@ def _token_request(request: Request) -> TokenRequest:
         ask=Ask(
             scopes=_scopes(found.get("scope")), audience=_audience(found.get("audience")), ttl=_ttl(found.get("ttl"))
         ),
-        proof=_proof(given[0], client_id) if len(given) == 1 else None,
-        proof_given=bool(given),
+        proof=_proof(request, given, client_id),
         request_id=deps.request_id(request),
         address=deps.peer(request),
         claimed={name: request.headers[header] for header, name in _CLAIMED.items() if header in request.headers},
@@ -299,7 +299,16 @@ def _ttl(text: str | None) -> int | None:
     return int(text)
 
 
-def _proof(authorization: str, client_id: str) -> Credential | None:
+def _proof(request: Request, authorizations: list[str], client_id: str) -> Proof:
+    """Return what came along to prove that it is this client."""
+    inner = deps.authority(request)
+    if not authorizations:
+        return BareId(inner.settings.dev)
+    credential = _credential(authorizations[0], client_id) if len(authorizations) == 1 else None
+    return NoGoodProof() if credential is None else AgentKey(credential, inner.pepper)
+
+
+def _credential(authorization: str, client_id: str) -> Credential | None:
     """Return the agent key that came along, if it is one and is brought for this client."""
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() == "bearer":
