@@ -11,7 +11,7 @@ from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.exceptions import HTTPException
 
-from authsec_core.errors import AuthSecError, ConfigurationError
+from authsec_core.errors import AuthSecError, ConfigurationError, VerificationUnavailableError
 from authsec_core.testing import assert_no_secret
 from authsec_server import errors, middleware, problems
 from authsec_server.errors import RefusalCode, RefusedError
@@ -94,7 +94,7 @@ async def request(method: str, path: str, error: Exception | None = None, **opti
 def test_every_error_has_a_row() -> None:
     """No class of the server's errors is without a status, and no row is of a class that is none."""
     kinds = {type(error) for error in raised()}
-    assert kinds | {AuthSecError} == problems.ERRORS.keys()
+    assert kinds | {AuthSecError, VerificationUnavailableError} == problems.ERRORS.keys()
     assert ConfigurationError in kinds
 
 
