@@ -105,7 +105,7 @@ def test_an_es256_signature_is_64_bytes(es256: Es256SigningKey) -> None:
     good = jws.signature
     der = encode_dss_signature(int.from_bytes(good[:32], "big"), int.from_bytes(good[32:], "big"))
     for bad in (good[:-1], good + b"\0", b"\0" + good, der, good[32:] + good[:32], b"\0" * 64, good[:32] + b"\0" * 32,
-                good[:32] * 2, b"\xff" * 64):  # fmt: skip
+                good[:32] * 2, b"\xff" * 64, good[:32] + b"\0" + good[32:]):  # fmt: skip
         jws.signature = bad
         with pytest.raises(BadSignatureError):
             check_signature(jws, key)
