@@ -103,6 +103,11 @@ class VerifyingKey(Protocol):
 
     alg: Algorithm
 
+    @property
+    def signature_size(self) -> int:
+        """How many bytes its signatures have."""
+        ...
+
     def verify(self, signature: bytes, signed: bytes) -> None:
         """Return if it made the signature.
 
@@ -121,6 +126,11 @@ class Rs256Key:
     def __init__(self, public: RSAPublicKey) -> None:
         self.public = public
 
+    @property
+    def signature_size(self) -> int:
+        """See `VerifyingKey`."""
+        return (self.public.key_size + 7) // 8
+
     def verify(self, signature: bytes, signed: bytes) -> None:
         """See `VerifyingKey`."""
         self.public.verify(signature, signed, _PKCS1, _SHA256)
@@ -135,9 +145,14 @@ class Es256Key:
     def __init__(self, public: EllipticCurvePublicKey) -> None:
         self.public = public
 
+    @property
+    def signature_size(self) -> int:
+        """See `VerifyingKey`."""
+        return 2 * _ES256_HALF
+
     def verify(self, signature: bytes, signed: bytes) -> None:
         """See `VerifyingKey`."""
-        if len(signature) != 2 * _ES256_HALF:
+        if len(signature) != self.signature_size:
             raise InvalidSignature
         r, s = (int.from_bytes(half, "big") for half in (signature[:_ES256_HALF], signature[_ES256_HALF:]))
         self.public.verify(encode_dss_signature(r, s), signed, _ECDSA)
