@@ -64,7 +64,7 @@ def test_the_right_pod_gets_a_token_without_any_secret(site: Site, cluster: Clus
     cluster.project(file, *POD, audience=site.authority.issuer)
     token = fetch(agent, file)
     assert (token.client_id, token.spiffe_id) == (agent.client_id, agent.spiffe_id)
-    assert token.spiffe_id.endswith("/ns/production/sa/support-sa")
+    assert agent.spiffe_id.endswith("/ns/production/sa/support-sa")
     with site.verifier() as verifier:
         assert verifier.verify(token.value).scopes == {"read:metrics"}
     (entry,) = site.entries(client_id=agent.client_id, action="token.issue")
