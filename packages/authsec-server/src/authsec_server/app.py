@@ -12,6 +12,7 @@ import authsec_server.agents.routes as agents
 import authsec_server.audit.routes as audit
 import authsec_server.delegations.routes as delegations
 import authsec_server.keys.routes as keys
+import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
 import authsec_server.tokens.routes as tokens
 from authsec_core._clock import SYSTEM_CLOCK, Clock
@@ -61,6 +62,7 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         keys.public,
         tokens.public,
         tokens.sdk,
+        oauth.router,
         agents.router,
         delegations.roles,
         delegations.router,

@@ -37,6 +37,7 @@ from authsec_server.operators.admission import recheck
 from authsec_server.operators.service import Operators
 from authsec_server.settings import ServerSettings
 from authsec_server.tokens.issue import Issuing, TokenService
+from authsec_server.tokens.own import OwnTokens
 from authsec_server.tokens.policy import Caps
 from authsec_server.tokens.service import TokenRecords
 from authsec_server.tokens.status import StatusLists
@@ -108,6 +109,7 @@ class Authority:
         self.delegations: Final = Delegations(self.ledger, database, default_audience=settings.default_audience)
         self.operators: Final = Operators(self.ledger, database, pepper=pepper, clock=clock)
         self.tokens: Final = TokenService(self.ledger, self.keyring, issuing)
+        self.own_tokens: Final = OwnTokens(self.ledger, database, self.keyring, issuer=settings.issuer, clock=clock)
         self.token_records: Final = TokenRecords(self.ledger, database, caps=caps, clock=clock)
         self.status_lists: Final = StatusLists(
             database, self.keyring.active(), issuer=settings.issuer, clock=clock, ttl=settings.status_list_ttl

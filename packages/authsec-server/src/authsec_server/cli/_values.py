@@ -6,13 +6,28 @@ Moments may be typed relative to now; they stay `Moment` until the request is bu
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 from authsec_core.wire import WireError, format_time, is_plain, parse_time
 
-__all__ = ["Moment", "Span", "ahead", "count", "pair", "past", "permission", "seconds", "segment", "span", "text"]
+__all__ = [
+    "Moment",
+    "Span",
+    "ahead",
+    "count",
+    "json_file",
+    "pair",
+    "past",
+    "permission",
+    "seconds",
+    "segment",
+    "span",
+    "text",
+]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _NAMES: Final[dict[str, Literal["seconds", "minutes", "hours", "days"]]] = {
@@ -51,6 +66,19 @@ class Moment:
             now: Epoch seconds.
         """
         return format_time(self.at + now if self.relative else self.at)
+
+
+def json_file(typed: str) -> Any:
+    """Return the JSON object in a file."""
+    try:
+        found = json.loads(Path(typed).read_bytes())
+    except OSError as exc:
+        raise argparse.ArgumentTypeError(f"the file cannot be read: {exc.strerror}") from None
+    except ValueError:  # outside: it quotes the file
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError("the file is not a JSON object")
+    return found
 
 
 def text(typed: str) -> str:

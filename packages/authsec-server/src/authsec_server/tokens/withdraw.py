@@ -16,7 +16,15 @@ from authsec_server.audit.ledger import Change, Ledger
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import signing_keys, tokens, withdrawals
 
-__all__ = ["MOST_AT_ONCE", "Withdrawals", "exceeds", "may_be_accepted", "withdraw_exceeding", "withdraw_signed_by"]
+__all__ = [
+    "MOST_AT_ONCE",
+    "Withdrawals",
+    "exceeds",
+    "may_be_accepted",
+    "revoke_tokens",
+    "withdraw_exceeding",
+    "withdraw_signed_by",
+]
 
 MOST_AT_ONCE: Final = 10_000  # tokens that one transaction looks through
 # Seconds after its end for which a token counts as live: the largest leeway of the core's verifier, and a minute by
@@ -47,7 +55,24 @@ async def withdraw_exceeding(change: Change, client_ids: Collection[str]) -> int
 async def withdraw_signed_by(change: Change, kid: str) -> int:
     """Revoke live tokens that this key signed, 10 000 at most, and return how many there were."""
     some = sa.select(tokens.c.jti).where(tokens.c.kid == kid, *may_be_accepted(change.at)).limit(MOST_AT_ONCE)
-    return await _revoke(change, (await change.connection.execute(some)).scalars().all())
+    return await revoke_tokens(change, (await change.connection.execute(some)).scalars().all())
+
+
+async def revoke_tokens(change: Change, jtis: Sequence[str]) -> int:
+    """Revoke these tokens and whatever they were exchanged for, and return how many were named.
+
+    A chain of exchanges is short, and what hangs on one token is bounded by the rate at which its holders get theirs.
+    """
+    for some in _chunks(jtis):
+        await change.connection.execute(sa.update(tokens).where(tokens.c.jti.in_(some)).values(revoked_at=change.at))
+        below = sa.select(tokens.c.jti).where(tokens.c.parent.in_(some)).cte("below", recursive=True)
+        below = below.union(sa.select(tokens.c.jti).where(tokens.c.parent == below.c.jti))
+        await change.connection.execute(
+            sa.update(tokens)
+            .where(tokens.c.jti.in_(sa.select(below.c.jti)), tokens.c.revoked_at.is_(None))
+            .values(revoked_at=change.at)
+        )
+    return len(jtis)
 
 
 class Withdrawals:
@@ -141,13 +166,9 @@ async def _leave_for_later(change: Change, client_ids: Collection[str]) -> None:
 
 
 async def _revoke_exceeding(change: Change, rows: Iterable[Any], standings: dict[str, Standing]) -> int:
-    return await _revoke(change, [row.jti for row in rows if exceeds(row, standings.get(row.client_id), change.at)])
-
-
-async def _revoke(change: Change, jtis: Sequence[str]) -> int:
-    for some in _chunks(jtis):
-        await change.connection.execute(sa.update(tokens).where(tokens.c.jti.in_(some)).values(revoked_at=change.at))
-    return len(jtis)
+    return await revoke_tokens(
+        change, [row.jti for row in rows if exceeds(row, standings.get(row.client_id), change.at)]
+    )
 
 
 def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
