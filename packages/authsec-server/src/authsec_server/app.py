@@ -11,6 +11,7 @@ from fastapi import FastAPI
 import authsec_server.agents.routes as agents
 import authsec_server.audit.routes as audit
 import authsec_server.delegations.routes as delegations
+import authsec_server.issuers.routes as issuers
 import authsec_server.keys.routes as keys
 import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
@@ -68,6 +69,7 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         delegations.router,
         tokens.admin,
         keys.admin,
+        issuers.router,
         operators.router,
         audit.router,
     ):

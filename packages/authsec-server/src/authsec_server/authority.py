@@ -28,6 +28,10 @@ from authsec_server.db.engine import Database
 from authsec_server.delegations.roles import Roles
 from authsec_server.delegations.service import Delegations
 from authsec_server.errors import ConflictError, UnsafeSettingsError
+from authsec_server.issuers.registry import Registry
+from authsec_server.issuers.rules import Own
+from authsec_server.issuers.service import Issuers
+from authsec_server.issuers.tokens import ForeignTokens
 from authsec_server.keys.keyring import Keyring
 from authsec_server.keys.masterkey import MasterKey, read_master_key
 from authsec_server.keys.rotation import Timing
@@ -107,6 +111,9 @@ class Authority:
         )
         self.roles: Final = Roles(self.ledger, database)
         self.delegations: Final = Delegations(self.ledger, database, default_audience=settings.default_audience)
+        registry, own = Registry(database, clock=clock), Own(issuer=settings.issuer, jwks_url=settings.jwks_url)
+        self.issuers: Final = Issuers(self.ledger, database, registry, own=own)
+        self.foreign: Final = ForeignTokens(registry, ca_file=settings.issuer_ca_file, clock=clock)
         self.operators: Final = Operators(self.ledger, database, pepper=pepper, clock=clock)
         self.tokens: Final = TokenService(self.ledger, self.keyring, issuing)
         self.own_tokens: Final = OwnTokens(self.ledger, database, self.keyring, issuer=settings.issuer, clock=clock)
