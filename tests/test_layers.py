@@ -56,6 +56,7 @@ PURE_AT_THE_AUTHORITY = (
     "errors",
     "keys.rotation",
     "limits.addresses",
+    "limits.buckets",
     "operators.access",
     "tokens.claims",
     "tokens.policy",

@@ -33,6 +33,8 @@ from authsec_server.keys.masterkey import MasterKey, read_master_key
 from authsec_server.keys.rotation import Timing
 from authsec_server.keys.sealing import seal, unseal
 from authsec_server.keys.service import SigningKeys
+from authsec_server.limits.service import Limits
+from authsec_server.limits.shared import SharedLimits
 from authsec_server.operators.admission import recheck
 from authsec_server.operators.service import Operators
 from authsec_server.settings import ServerSettings
@@ -85,6 +87,8 @@ class Authority:
         self.clock: Final = clock
         self.database: Final = database
         self.pepper: Final = pepper
+        self.limits: Final = _limits(settings, clock)
+        self.shared_limits: Final = SharedLimits(database, self.limits, clock=clock)
         self.ledger: Final = Ledger(database, clock=clock, recheck=recheck)
         self.keyring: Final = Keyring(database, master, tenant_id=settings.tenant_id, clock=clock)
         self.keys: Final = SigningKeys(
@@ -106,8 +110,8 @@ class Authority:
         )
         self.roles: Final = Roles(self.ledger, database)
         self.delegations: Final = Delegations(self.ledger, database, default_audience=settings.default_audience)
-        self.operators: Final = Operators(self.ledger, database, pepper=pepper, clock=clock)
-        self.tokens: Final = TokenService(self.ledger, self.keyring, issuing)
+        self.operators: Final = Operators(self.ledger, database, pepper=pepper, clock=clock, limits=self.limits)
+        self.tokens: Final = TokenService(self.ledger, self.keyring, issuing, limits=self.limits)
         self.token_records: Final = TokenRecords(self.ledger, database, caps=caps, clock=clock)
         self.status_lists: Final = StatusLists(
             database, self.keyring.active(), issuer=settings.issuer, clock=clock, ttl=settings.status_list_ttl
@@ -162,6 +166,11 @@ class Authority:
             _Chore("withdrawals", _TICK, Withdrawals(self.database, self.ledger).finish),
             _Chore("purge", _PURGE_EVERY, self.token_records.purge),
         ]
+        if self.settings.shared_limits:
+            chores += [
+                _Chore("limits", _TICK, self.shared_limits.exchange),
+                _Chore("full buckets", _PURGE_EVERY, self.shared_limits.purge),
+            ]
         while True:
             for chore in chores:
                 await chore.run_if_due(self.clock)
@@ -294,6 +303,15 @@ def _master_key(settings: ServerSettings) -> MasterKey:
     if settings.master_key_file is None:
         raise ConfigurationError("set AUTHSEC_SERVER_MASTER_KEY_FILE or AUTHSEC_SERVER_MASTER_KEY")
     return read_master_key(settings.master_key_file)
+
+
+def _limits(settings: ServerSettings, clock: Clock) -> Limits:
+    return Limits(
+        client_rate=settings.client_rate,
+        refusal_rate=settings.refusal_rate,
+        clock=clock,
+        notes=settings.shared_limits,
+    )
 
 
 def _timing(settings: ServerSettings) -> Timing:

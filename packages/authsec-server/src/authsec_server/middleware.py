@@ -37,6 +37,7 @@ __all__ = [
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST: Final = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:[0-9]{1,5})?")
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
+_WAIT: Final = 429  # told to whoever floods: `limits` logs it once a second
 _LONGEST_PATH: Final = 200  # characters, in the log
 # What of a path is shown: no id, key or token is spelt like that, nor percent-encoded like that.
 _WORD: Final = re.compile(r"[a-z._-]{0,32}|v[0-9]{1,2}")
@@ -143,7 +144,10 @@ class LastResort:
 
 
 class TimeLimit:
-    """End a request that takes too long: 408 while its body is still coming, else 503. A begun response may finish."""
+    """End a request that takes too long: 408 while its body is still coming, else 503.
+
+    A begun response may finish, as long as its client takes each piece in time.
+    """
 
     def __init__(self, app: ASGIApp, *, seconds: float) -> None:
         self._app, self._seconds = app, seconds
@@ -166,7 +170,12 @@ class TimeLimit:
             nonlocal started
             if message["type"] == "http.response.start":
                 started, limit.deadline = True, math.inf
+                await send(message)
+                return
+            limit.deadline = anyio.current_time() + self._seconds  # it waits while the client reads nothing
             await send(message)
+            if message.get("more_body", False):
+                limit.deadline = math.inf
 
         with anyio.move_on_after(self._seconds) as limit:
             await self._app(scope, noted_receive, noted_send)
@@ -282,7 +291,8 @@ def _announced(scope: Scope) -> int:
 
 
 def _log_access(scope: Scope, status: int, seconds: float) -> None:
-    level = logging.DEBUG if scope["path"] in _HEALTH else logging.INFO
+    quiet = scope["path"] in _HEALTH or status == _WAIT
+    level = logging.DEBUG if quiet else logging.INFO
     client = scope["client"]
     fields = {
         "method": escaped(scope["method"])[:20],

@@ -212,8 +212,12 @@ def unexpected(scope: Scope, exc: Exception) -> Response:
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what a route of the admin API declares about its errors, with those that any request may meet."""
-    return _declared(Problem, {*statuses, 408, 413, 421, 500, 503})
+    """Return what a route of the admin API declares about its errors, with those that any request may meet.
+
+    Where a proof can be refused, one can also be told to wait.
+    """
+    waits = {429} if HTTPStatus.UNAUTHORIZED in statuses else set[int]()
+    return _declared(Problem, {*statuses, *waits, 408, 413, 421, 500, 503})
 
 
 def sdk_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

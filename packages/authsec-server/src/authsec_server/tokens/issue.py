@@ -18,6 +18,7 @@ from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
 from authsec_server.audit.ledger import Ledger, Slot, Verdict
 from authsec_server.errors import RefusedError
 from authsec_server.keys.keyring import Keyring
+from authsec_server.limits.service import Limits
 from authsec_server.tokens.claims import IssuedToken
 from authsec_server.tokens.policy import Ask, Caps, Grant, decide
 
@@ -52,19 +53,23 @@ class Issuing:
 class TokenService:
     """Issues delegation tokens. For one event loop."""
 
-    def __init__(self, ledger: Ledger, keyring: Keyring, issuing: Issuing) -> None:
+    def __init__(self, ledger: Ledger, keyring: Keyring, issuing: Issuing, *, limits: Limits) -> None:
         self._ledger = ledger
         self._keyring = keyring
         self._issuing = issuing
+        self._limits = limits
 
     async def issue(self, request: TokenRequest) -> dict[str, Any]:
         """Return the body of the reply, with the token in it.
 
         Raises:
             RefusedError: There is no token for this; the refusal is in the audit.
+            RateLimitedError: This client, or this address, has to wait.
             StorageUnavailableError: The decision could not be recorded, so that there is no token.
         """
+        self._limits.enter(request.address, request.client_id)
         outcome = await self._ledger.judge(_Question(request, self._issuing))
+        self._limits.judged(outcome, address=request.address, client_id=request.client_id)
         if isinstance(outcome, RefusedError):
             raise outcome
         return outcome.reply(await self._keyring.sign(outcome.kid, outcome.header, outcome.claims))

@@ -60,7 +60,7 @@ class DelegationTokenReply(shapes.Reply):
     operation_id="delegation_token",
     summary="Get a delegation token",
     response_model=DelegationTokenReply,
-    responses=sdk_responses(400, 401, 403, 404, 410, 503),
+    responses=sdk_responses(400, 401, 403, 404, 410, 429, 503),
     openapi_extra={
         "parameters": [
             {
@@ -82,8 +82,14 @@ class DelegationTokenReply(shapes.Reply):
 )
 async def delegation_token(request: Request) -> Response:
     """Return a token for the agent that proves who it is, with what was asked and is delegated."""
-    reply = await deps.authority(request).tokens.issue(_token_request(request))
-    return JSONResponse(reply, headers=_NO_STORE)
+    inner, address = deps.authority(request), deps.peer(request)
+    try:
+        asked = _token_request(request)
+    except RefusedError:
+        inner.limits.enter(address)
+        inner.limits.refused(address)
+        raise
+    return JSONResponse(await inner.tokens.issue(asked), headers=_NO_STORE)
 
 
 @public.get(
