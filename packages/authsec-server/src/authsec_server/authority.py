@@ -38,6 +38,7 @@ from authsec_server.limits.shared import SharedLimits
 from authsec_server.operators.admission import recheck
 from authsec_server.operators.service import Operators
 from authsec_server.settings import ServerSettings
+from authsec_server.telemetry.observer import UNOBSERVED, Observer
 from authsec_server.tokens.issue import Issuing, TokenService
 from authsec_server.tokens.policy import Caps
 from authsec_server.tokens.service import TokenRecords
@@ -56,13 +57,14 @@ SYSTEM: Final = Actor(kind="system", id="authsec-server", name="authsec-server")
 _log = logging.getLogger("authsec.server")
 
 
-def database_of(settings: ServerSettings, clock: Clock) -> Database:
+def database_of(settings: ServerSettings, clock: Clock, observer: Observer = UNOBSERVED) -> Database:
     """Return the database that the settings name, unopened."""
     return Database(
         settings.database_url.get_secret_value(),
         clock=clock,
         timeout=settings.database_timeout,
         pool_size=settings.pool_size,
+        failed=observer.database_failed,
     )
 
 
@@ -75,7 +77,14 @@ class Authority:
     """One authority at work. Have it from `open`; for one event loop."""
 
     def __init__(
-        self, settings: ServerSettings, database: Database, *, master: MasterKey, pepper: Pepper, clock: Clock
+        self,
+        settings: ServerSettings,
+        database: Database,
+        *,
+        master: MasterKey,
+        pepper: Pepper,
+        clock: Clock,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         caps = Caps(
             default_audience=settings.default_audience,
@@ -87,10 +96,11 @@ class Authority:
         self.clock: Final = clock
         self.database: Final = database
         self.pepper: Final = pepper
-        self.limits: Final = _limits(settings, clock)
+        self.observer: Final = observer
+        self.limits: Final = _limits(settings, clock, observer)
         self.shared_limits: Final = SharedLimits(database, self.limits, clock=clock)
-        self.ledger: Final = Ledger(database, clock=clock, recheck=recheck)
-        self.keyring: Final = Keyring(database, master, tenant_id=settings.tenant_id, clock=clock)
+        self.ledger: Final = Ledger(database, clock=clock, recheck=recheck, observer=observer)
+        self.keyring: Final = Keyring(database, master, tenant_id=settings.tenant_id, clock=clock, observer=observer)
         self.keys: Final = SigningKeys(
             self.ledger,
             database,
@@ -128,7 +138,9 @@ class Authority:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK) -> AsyncIterator[Authority]:
+    async def open(
+        cls, settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, observer: Observer = UNOBSERVED
+    ) -> AsyncIterator[Authority]:
         """Lend an authority that runs on a database which was made before.
 
         Raises:
@@ -137,7 +149,7 @@ class Authority:
             UnsafeSettingsError: It was made by `--dev`, and this is production; or the other way round.
             StorageUnavailableError: The database cannot be reached.
         """
-        database = database_of(settings, clock)
+        database = database_of(settings, clock, observer)
         try:
             master = _master_key(settings)
             row = await _server_row(database)
@@ -145,8 +157,9 @@ class Authority:
             pepper = Pepper(
                 unseal(master, purpose=_PEPPER, identifier=_PEPPER, tenant=row.tenant_id, sealed=bytes(row.pepper))
             )
-            authority = cls(settings, database, master=master, pepper=pepper, clock=clock)
+            authority = cls(settings, database, master=master, pepper=pepper, clock=clock, observer=observer)
             authority.ledger.start()
+            observer.watch("ledger_waiting", lambda: authority.ledger.waiting)
             try:
                 yield authority
             finally:
@@ -165,6 +178,7 @@ class Authority:
             _Chore("checkpoint", _TICK, self.checkpoints.write_if_due),
             _Chore("withdrawals", _TICK, Withdrawals(self.database, self.ledger).finish),
             _Chore("purge", _PURGE_EVERY, self.token_records.purge),
+            _Chore("metrics", _TICK, self.observer.look),
         ]
         if self.settings.shared_limits:
             chores += [
@@ -173,7 +187,7 @@ class Authority:
             ]
         while True:
             for chore in chores:
-                await chore.run_if_due(self.clock)
+                await chore.run_if_due(self.clock, self.observer)
             await self.clock.asleep(_TICK)
 
     async def ready(self) -> dict[str, bool]:
@@ -191,7 +205,7 @@ class _Chore:
         self._name, self._every, self._work = name, every, work
         self._done_at: float | None = None
 
-    async def run_if_due(self, clock: Clock) -> None:
+    async def run_if_due(self, clock: Clock, observer: Observer) -> None:
         if self._done_at is not None and clock.steady() - self._done_at < self._every:
             return
         self._done_at = clock.steady()
@@ -199,6 +213,7 @@ class _Chore:
             await self._work()
         except Exception:  # noqa: BLE001 -- one chore that fails must end neither the others nor itself
             _log.exception("the chore %s failed and will be tried again", self._name)
+            observer.chore_failed(self._name)
 
 
 async def initialise(
@@ -305,12 +320,13 @@ def _master_key(settings: ServerSettings) -> MasterKey:
     return read_master_key(settings.master_key_file)
 
 
-def _limits(settings: ServerSettings, clock: Clock) -> Limits:
+def _limits(settings: ServerSettings, clock: Clock, observer: Observer) -> Limits:
     return Limits(
         client_rate=settings.client_rate,
         refusal_rate=settings.refusal_rate,
         clock=clock,
         notes=settings.shared_limits,
+        limited=observer.limited,
     )
 
 
