@@ -57,6 +57,8 @@ AT_THE_RIM = frozenset(
         "oauth.form",
         "oauth.requests",
         "problems",
+        "protocol",
+        "serving",
         "shapes",
     }
 )
@@ -70,6 +72,8 @@ PURE_AT_THE_AUTHORITY = (
     "errors",
     "issuers.identity",
     "keys.rotation",
+    "limits.addresses",
+    "limits.buckets",
     "oauth.assertions",
     "operators.access",
     "tokens.claims",

@@ -55,7 +55,7 @@ class DelegationTokenReply(shapes.Reply):
     operation_id="delegation_token",
     summary="Get a delegation token",
     response_model=DelegationTokenReply,
-    responses=sdk_responses(400, 401, 403, 404, 410, 503),
+    responses=sdk_responses(400, 401, 403, 404, 410, 429, 503),
     openapi_extra={
         "parameters": [
             {
@@ -77,7 +77,9 @@ class DelegationTokenReply(shapes.Reply):
 )
 async def delegation_token(request: Request) -> Response:
     """Return a token for the agent that proves who it is, with what was asked and is delegated."""
-    signed = await deps.authority(request).tokens.issue(await _token_request(request))
+    with deps.within_limits(request):
+        asked = await _token_request(request)
+    signed = await deps.authority(request).tokens.issue(asked)
     return JSONResponse(signed.reply(), headers=_NO_STORE)
 
 
