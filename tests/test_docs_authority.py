@@ -20,6 +20,7 @@ import authsec_server.agents.routes as agents
 import authsec_server.audit.routes as audit
 import authsec_server.delegations.routes as delegations
 import authsec_server.keys.routes as keys
+import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
 import authsec_server.tokens.routes as tokens
 from authsec_core.errors import (
@@ -39,7 +40,7 @@ from authsec_server.cli._outcome import error_outcome
 from authsec_server.delegations.service import MOST_DELEGATIONS
 from authsec_server.operators.access import _GIVEN
 from authsec_server.operators.service import MOST_TOKENS
-from authsec_server.problems import _HTTP, ERRORS, REFUSALS
+from authsec_server.problems import _HTTP, ERRORS, OAUTH_ERRORS, OAUTH_PREFIX, REFUSALS, SDK_PREFIX
 from authsec_server.settings import ServerSettings
 from authsec_server.tokens.policy import Check
 
@@ -51,6 +52,7 @@ ROUTERS = (
     keys.public,
     tokens.public,
     tokens.sdk,
+    oauth.router,
     agents.router,
     delegations.roles,
     delegations.router,
@@ -59,10 +61,15 @@ ROUTERS = (
     operators.router,
     audit.router,
 )
+PROOFS: Final = {SDK_PREFIX: "agent key", OAUTH_PREFIX: "client"}  # of who is no operator
+CLIENTS: Final = ("client_id", "client_secret", "client_assertion_type", "client_assertion")  # below "a proof"
 ANY_REQUEST = {"408", "413", "421", "500", "503"}  # named once on the page, and not in each row
 # Which table of api.md says what the members of a reply are.
 REPLIES: Final = {
     "Token reply": "DelegationTokenReply",
+    "Access token reply": "TokenReply",
+    "Introspection": "Introspection",
+    "Discovery": "MetadataReply",
     "Client": "ClientReply",
     "Agent key": "authsec_server__agents__routes__KeyReply",
     "Role": "RoleReply",
@@ -200,8 +207,9 @@ def _routes() -> Iterator[tuple[str, str, str]]:
             assert isinstance(route, APIRoute)
             asked = [getattr(each.call, "needs", None) for each in route.dependant.dependencies]
             needs = next((str(need) for need in asked if need), "")
+            needs = next((proof for prefix, proof in PROOFS.items() if route.path.startswith(prefix)), needs)
             for method in route.methods or ():
-                yield method, route.path, "agent key" if router is tokens.sdk else needs
+                yield method, route.path, needs
 
 
 def _documented_routes() -> dict[tuple[str, str], list[str]]:
@@ -247,8 +255,14 @@ def test_everything_that_is_sent_is_documented(route: tuple[str, str]) -> None:
     for name in re.findall(r"schemas/(\w+)", body):
         schema = _api()["components"]["schemas"][name]
         sent |= {member: member not in schema.get("required", []) for member in schema["properties"]}
+    form = described.get("requestBody", {}).get("content", {}).get("application/x-www-form-urlencoded")
+    if form is not None:
+        sent |= form["schema"]["properties"]
     cell = _documented_routes()[route][2]
     named = {name: bool(mark) for name, mark in re.findall(r"`(\w+)`(\?)?", re.sub(r": [^,]*", "", cell))}
+    if form is not None and cell.startswith("a form: ") and cell.endswith("and a proof"):
+        assert all(f"`{name}`" in _section("api.md", "Standard OAuth") for name in CLIENTS)
+        named = dict.fromkeys([*_code(cell), *CLIENTS], True)
     if method == "PATCH" and cell.startswith("any of"):
         named = dict.fromkeys(named, True)
     if path.startswith("/authsec/"):  # the page says in words what each of them is without
@@ -290,6 +304,20 @@ def test_every_refusal_is_documented_with_its_status() -> None:
     """agents.md has each code that an agent can be refused with."""
     rows = {_code(cells[0])[0]: int(cells[1]) for cells in _rows(_section("agents.md", "Refusals"))[1:]}
     assert rows == dict(REFUSALS)
+
+
+def test_every_refusal_is_documented_with_its_standard_error() -> None:
+    """oauth.md has each code with the `error` that standard clients are told, and the status of that."""
+    rows = {_code(cells[0])[0]: (cells[1], _code(cells[2])[0]) for cells in _rows(_section("oauth.md", "Errors"))[1:]}
+    assert rows == {
+        code: ("401" if error == "invalid_client" else "400", error) for code, error in OAUTH_ERRORS.items()
+    }
+
+
+def test_every_way_to_show_who_one_is_is_documented() -> None:
+    """oauth.md has each method that the discovery document of an authority can name."""
+    table = _section("oauth.md", "How a client shows who it is")
+    assert {name for cells in _rows(table)[1:] for name in _code(cells[0])} == {*keys._METHODS, "none"}
 
 
 def test_every_check_of_the_dry_run_is_documented() -> None:
