@@ -24,7 +24,7 @@ from authsec_server.logs import REQUEST_ID, escaped
 from authsec_server.problems import Trouble, answer, unexpected
 from authsec_server.settings import ServerSettings
 from authsec_server.telemetry.observer import UNOBSERVED, Observer
-from authsec_server.telemetry.tracing import CARRIERS, is_traced, request_span
+from authsec_server.telemetry.tracing import CARRIERS, request_span
 
 __all__ = [
     "BodyLimit",
@@ -87,7 +87,7 @@ class RequestContext:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        carried = _carried(scope, self._trusted) if is_traced() else {}
+        peer = scope.get("client")
         scope["client"] = _client(scope, self._trusted)
         started_at, status = self._clock.steady(), 0
 
@@ -102,7 +102,7 @@ class RequestContext:
             await send(message)
 
         token = REQUEST_ID.set(request_id)
-        with request_span(request_id, carried) as span:
+        with request_span(request_id, lambda: _carried(scope, peer, self._trusted)) as span:
             try:
                 await self._app(scope, receive, completed)
             finally:
@@ -282,9 +282,9 @@ def _client(scope: Scope, trusted: tuple[_Network, ...]) -> tuple[str, int] | No
     return address, port if address == peer else 0
 
 
-def _carried(scope: Scope, trusted: tuple[_Network, ...]) -> dict[str, str]:
+def _carried(scope: Scope, peer: tuple[str, int] | None, trusted: tuple[_Network, ...]) -> dict[str, str]:
     """Return the headers that say which trace a request belongs to, if a proxy that is trusted sent them."""
-    address = _address(scope["client"][0]) if scope.get("client") is not None else None
+    address = None if peer is None else _address(peer[0])
     if address is None or not any(address in network for network in trusted):
         return {}
     headers = Headers(scope=scope)
