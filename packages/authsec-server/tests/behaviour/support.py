@@ -202,7 +202,7 @@ class Site:
     @contextmanager
     def verifier(self, **settings: Any) -> Iterator[TokenVerifier]:
         """Lend core's verifier with its default settings, which reads what this server publishes."""
-        with _Via(self.authority.base_url) as transport:
+        with Via(self.authority.base_url) as transport:
             yield TokenVerifier(
                 issuer=self.authority.issuer,
                 audience="authsec-api",
@@ -389,7 +389,7 @@ def rows(site: Site) -> list[tuple[str, tuple[Any, ...]]]:
     return site.authority.run(read)
 
 
-class _Via(httpx.HTTPTransport):
+class Via(httpx.HTTPTransport):
     """Sends everything to one server, as a balancer does that stands before several."""
 
     def __init__(self, base_url: str) -> None:
