@@ -47,7 +47,7 @@ HEAVY: dict[str, frozenset[str]] = {
 }
 
 # The authority's modules that speak HTTP, besides `routes`, the command line and the testing kit.
-AT_THE_RIM = frozenset({"app", "deps", "health", "middleware", "problems", "shapes"})
+AT_THE_RIM = frozenset({"app", "deps", "health", "middleware", "problems", "protocol", "serving", "shapes"})
 PURE_AT_THE_AUTHORITY = (
     "agents.spiffe",
     "audit.chain",
@@ -55,6 +55,7 @@ PURE_AT_THE_AUTHORITY = (
     "credentials",
     "errors",
     "keys.rotation",
+    "limits.addresses",
     "operators.access",
     "tokens.claims",
     "tokens.policy",

@@ -1,0 +1,41 @@
+"""How uvicorn serves the authority: the one place that says so, for the command and for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from authsec_core._clock import SYSTEM_CLOCK, Clock
+from authsec_server.protocol import ConnectionLimits, Door, http_protocol
+from authsec_server.settings import ServerSettings
+
+__all__ = ["uvicorn_config"]
+
+
+def uvicorn_config(
+    app: FastAPI, settings: ServerSettings, *, last_requests: int, clock: Clock = SYSTEM_CLOCK, **more: Any
+) -> uvicorn.Config:
+    """Return the configuration of a server for this app; the socket, and so host and port, are for the caller.
+
+    Args:
+        last_requests: Seconds that running requests are given when it is stopped.
+        clock: For tests.
+        more: Of `uvicorn.Config`.
+    """
+    door = Door(ConnectionLimits.of(settings), clock=clock)
+    return uvicorn.Config(
+        app,
+        http=http_protocol(door),
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # the middleware looks at them, and believes only whom the settings name
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+        timeout_graceful_shutdown=last_requests,
+        **more,
+    )
