@@ -12,7 +12,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from behaviour.support import Via
+from behaviour.balancing import Balanced
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -117,7 +117,7 @@ def test_an_upgrade_keeps_what_was_there(database_url: str, second_url: str, tmp
     with running(second_url, tmp_path, admin) as authority:
         again = _token(authority, agent)
         assert _ask(authority, ended).status_code == 410
-        with Via(authority.base_url) as transport:
+        with Balanced(authority.base_url) as transport:
             keys = authority.jwks_url
             verifier = TokenVerifier(
                 issuer=authority.issuer, audience="authsec-api", jwks_url=keys, transport=transport
