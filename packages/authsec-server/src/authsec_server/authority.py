@@ -27,7 +27,7 @@ from authsec_server.db import migrate, tables
 from authsec_server.db.engine import Database
 from authsec_server.delegations.roles import Roles
 from authsec_server.delegations.service import Delegations
-from authsec_server.errors import ConflictError, UnsafeSettingsError
+from authsec_server.errors import ConflictError, StorageUnavailableError, UnsafeSettingsError
 from authsec_server.keys.keyring import Keyring
 from authsec_server.keys.masterkey import MasterKey, read_master_key
 from authsec_server.keys.rotation import Timing
@@ -192,6 +192,8 @@ class _Chore:
         self._done_at = clock.steady()
         try:
             await self._work()
+        except StorageUnavailableError as exc:  # each second while the database is away, on every replica
+            _log.warning("the chore %s will be tried again: %s", self._name, exc.message)
         except Exception:  # noqa: BLE001 -- one chore that fails must end neither the others nor itself
             _log.exception("the chore %s failed and will be tried again", self._name)
 

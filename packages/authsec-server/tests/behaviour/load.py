@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
+from typing import Protocol
 
 import httpx
 import jwt
@@ -19,9 +20,21 @@ from authsec_core.verify import TokenVerifier
 from authsec_core.wire import DELEGATION_TOKEN_PATH
 from authsec_server.testing import OnboardedAgent
 
-__all__ = ["Bookkeeper", "Load", "Verifying"]
+__all__ = ["Act", "Bookkeeper", "Load", "Verifying"]
 
 _KEPT = 2  # tokens that are verified again in each round
+
+
+class Act(Protocol):
+    """Something that is done again and again, by one thread at a time."""
+
+    def __call__(self) -> None:
+        """Do it once."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
 
 
 class Load:
@@ -31,7 +44,7 @@ class Load:
         acts: What is done.
     """
 
-    def __init__(self, *acts: Callable[[], object]) -> None:
+    def __init__(self, *acts: Act) -> None:
         self._acts = acts
         self._gates = [threading.Lock() for _ in acts]  # one is held for each round
         self._rounds = [0] * len(acts)
@@ -48,6 +61,8 @@ class Load:
     ) -> None:
         self._enough.set()
         self._threads.shutdown()
+        for act in self._acts:
+            act.close()
         for task in self._tasks:
             task.result()
 
@@ -98,13 +113,14 @@ class Verifying:
 
     def __init__(self, site: ReplicatedSite, agent: OnboardedAgent, clock: Clock) -> None:
         self._agent = agent
+        self._way = Balanced(*site.base_urls)
         self._client = httpx.Client(transport=Balanced(*site.base_urls), trust_env=False, timeout=PATIENCE)
         self._url = f"{site.authority.issuer.removesuffix('/authsec')}{DELEGATION_TOKEN_PATH}"
         self._verifier = TokenVerifier(
             issuer=site.authority.issuer,
             audience="authsec-api",
             jwks_url=f"{site.authority.issuer}/.well-known/jwks.json",
-            transport=Balanced(*site.base_urls),
+            transport=self._way,
             clock=clock,
         )
         self._clock = clock
@@ -124,6 +140,11 @@ class Verifying:
         self._living = [*living[-_KEPT:], (ends_at, token)]
         for _, each in self._living:
             assert self._verifier.verify(each).client_id == self._agent.client_id
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+        self._way.close()
 
 
 class Bookkeeper:
@@ -165,6 +186,10 @@ class Bookkeeper:
                 self.facts.revoked.add(token.jti)
                 if 204 in done:
                     self.facts.note("token.revoke", token.client_id, jti=token.jti)
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
 
     def _ask(self, method: str, path: str, bearer: str, *expected: int, **more: object) -> httpx.Response | None:
         """Return the answer; None where there was none, or nothing was done for certain."""

@@ -43,7 +43,7 @@ class Nursery:
             [sys.executable, str(Path(__file__).with_name("replicas_program.py"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={name: value for name, value in os.environ.items() if not name.startswith("AUTHSEC_")},
+            env={**_environ(), "PYTHONPATH": str(Path(__file__).parents[1])},
         )
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class Replicas(Administered):
         self._ports = [Port() for _ in range(COUNT)]
         self._pids: dict[int, int] = {}
         self._turn = itertools.cycle(range(COUNT))
-        self._clocks = [str(clock.file) for clock in clocks] or [None] * COUNT
+        self._clocks = [str(clock.file) for clock in clocks] or [""] * COUNT
         self.admin_token = admin_token
         # Nobody listens at the public address: a balancer would.
         self._given = {"database_url": database_url, "public_url": "http://127.0.0.1:8321", **settings}
@@ -193,6 +193,10 @@ class Replicas(Administered):
                 return await work(authority)
 
         return asyncio.run(opened())
+
+
+def _environ() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("AUTHSEC_")}
 
 
 def _text(value: object) -> str:

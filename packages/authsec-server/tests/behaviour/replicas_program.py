@@ -19,7 +19,7 @@ from typing import Any
 
 import asyncpg  # noqa: F401 -- so that no server has to load it
 import httpx
-from shared_clock import SharedClock
+from behaviour.shared_clock import SharedClock
 
 from authsec_core._clock import SYSTEM_CLOCK
 from authsec_server.app import create_app

@@ -229,12 +229,14 @@ class ReplicatedSite(Site):
 
     Attributes:
         servers: The processes.
+        is_troubled: Whether the log may show failures, since the test makes some.
     """
 
     def __init__(self, servers: Replicas, http: httpx.Client) -> None:
         # It offers what a test needs that goes over HTTP alone; the others do not run on this kind.
         super().__init__("replicas", cast(RunningAuthority, servers), http, SYSTEM_CLOCK)
         self.servers = servers
+        self.is_troubled = False
 
     @property
     def base_urls(self) -> list[str]:
@@ -279,7 +281,14 @@ def replicated_site(databases: Databases, nursery: Nursery, folder: Path, **sett
             found = ReplicatedSite(servers, http)
             yield found
             assert found.check_audit() > 0
-            assert "Traceback" not in servers.log, servers.log
+            assert found.is_troubled or "Traceback" not in servers.log, servers.log
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Ask again and again until something holds that is promised to hold soon."""
+    ends_at = SYSTEM_CLOCK.steady() + PATIENCE
+    while not holds():
+        assert SYSTEM_CLOCK.steady() < ends_at, "it does not come"
 
 
 def warm_up(authority: RunningAuthority) -> None:

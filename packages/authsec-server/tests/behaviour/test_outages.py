@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -20,10 +19,10 @@ import sqlalchemy as sa
 from behaviour.load import Bookkeeper, Load
 from behaviour.replicas import Nursery
 from behaviour.shared_clock import SharedClock
-from behaviour.support import Databases, OpenReplicas, OpenSite, ReplicatedSite, Site, replicated_site
+from behaviour.support import Databases, OpenReplicas, Site, peek, replicated_site, running_site, wait_until
 from crash.facts import Books, Facts
 
-from authsec_core.errors import RevokedTokenError
+from authsec_core.errors import RevokedTokenError, VerificationUnavailableError
 from authsec_server.authority import Authority
 from authsec_server.testing import LocalPostgres
 
@@ -44,6 +43,16 @@ class Scene:
         """Fail where the database lacks something that was acknowledged, or contradicts itself."""
         asyncio.run(self.books.check(deepcopy(self.facts)))
         assert self.facts.revoked
+
+    def recovers(self, load: Load) -> None:
+        """Let everyone go on until each has taken tokens back again."""
+        enough = len(self.facts.revoked) + 2 * USERS
+
+        def recovered() -> bool:
+            load.go_on()
+            return len(self.facts.revoked) >= enough
+
+        wait_until(recovered)
 
     @property
     def unavailable(self) -> int:
@@ -68,8 +77,8 @@ def test_servers_that_are_killed_take_nothing_with_them(open_replicas: OpenRepli
 
 @pytest.fixture
 def own_postgres() -> Iterator[LocalPostgres]:
-    """A PostgreSQL that a test may stop."""
-    with LocalPostgres(fsync=False) as server:
+    """A PostgreSQL that a test may stop, and that is durable."""
+    with LocalPostgres() as server:
         yield server
 
 
@@ -88,9 +97,7 @@ def test_a_database_that_restarts_loses_nothing(
             load.go_on()
             assert scene.unavailable > 0
             own_postgres.start()
-            served = len(scene.facts.revoked)
-            while len(scene.facts.revoked) < served + 2 * USERS:
-                load.go_on()
+            scene.recovers(load)
         scene.check()
         assert [site.http.get(f"{url}/readyz").status_code for url in site.base_urls] == [200] * 3
 
@@ -103,16 +110,45 @@ PG_FULL = (
 PG_FREE = ("DROP TRIGGER full_disk ON audit", "DROP FUNCTION disk_is_full()")
 
 
-@contextmanager
-def full_disk(site: Site) -> Iterator[None]:
-    """Let there be no place for a further row while this lasts."""
-    is_sqlite = site.kind == "sqlite"
-    site.authority.run(partial(_limit_pages, "(SELECT 1)") if is_sqlite else partial(_execute, PG_FULL))
-    yield
-    site.authority.run(partial(_limit_pages, "1000000") if is_sqlite else partial(_execute, PG_FREE))
+@pytest.mark.req("RO2")
+@pytest.mark.req("RU1")
+def test_a_disk_that_is_full_is_a_503(open_replicas: OpenReplicas) -> None:
+    """While PostgreSQL has no place left nothing is issued or taken back at any server; lists are read all the same."""
+    with open_replicas() as site:
+        site.is_troubled = True
+        scene, token = Scene(site), site.token(site.onboard())
+        with Load(*scene.users) as load:
+            load.go_on()
+            site.authority.run(partial(_execute, PG_FULL))
+            with load.standstill():
+                acknowledged = scene.facts.entries.total()
+            load.go_on(3)
+            assert scene.unavailable > 0
+            assert scene.facts.entries.total() == acknowledged
+            assert [site.is_listed(token) for _ in site.base_urls] == [False] * 3
+            site.authority.run(partial(_execute, PG_FREE))
+            scene.recovers(load)
+        scene.check()
 
 
-async def _limit_pages(_: str, inner: Authority) -> None: ...
+@pytest.mark.req("RO2")
+@pytest.mark.req("RU1")
+def test_an_sqlite_that_is_full_is_a_503(databases: Databases) -> None:
+    """SQLite refuses one page more: nothing that it does not hold is acknowledged, and then it goes on by itself."""
+    with running_site(databases, "sqlite", database_timeout=0.5) as site:
+        scene = Scene(site)
+        with Load(*scene.users) as load:
+            load.go_on()
+            site.authority.run(partial(_allow_pages, 1))  # never fewer than it has
+            while not scene.unavailable:  # the pages that it has take some rows more
+                load.go_on()
+            site.authority.run(partial(_allow_pages, 1_000_000))
+            scene.recovers(load)
+        scene.check()
+
+
+async def _allow_pages(count: int, inner: Authority) -> None:
+    await inner.database.write(lambda connection: connection.execute(sa.text(f"PRAGMA max_page_count = {count}")))
 
 
 async def _execute(statements: tuple[str, ...], inner: Authority) -> None:
@@ -121,3 +157,33 @@ async def _execute(statements: tuple[str, ...], inner: Authority) -> None:
             await connection.execute(sa.text(statement))
 
     await inner.database.write(work)
+
+
+@pytest.mark.req("RO2")
+@pytest.mark.req("RV9")
+@pytest.mark.parametrize("jump", [HOURS, -HOURS], ids=["forward", "back"])
+def test_a_clock_that_jumps_brings_nothing_back(open_replicas: OpenReplicas, tmp_path: Path, jump: float) -> None:
+    """One server's calendar is hours off, and set right again: what was ended stays ended at each, what lives lives."""
+    clocks = [SharedClock(tmp_path / f"clock-{number}") for number in range(3)]
+    with open_replicas(clocks=clocks) as site:
+        agent, ended = site.onboard(), site.onboard()
+        kept, lost = site.token(agent), site.token(agent)
+        site.admin("POST", f"/tokens/{peek(lost)['jti']}/revoke", status=204)
+        for by in (jump, -jump):
+            clocks[1].jump(by)
+            site.admin("POST", f"/clients/{ended.client_id}/revoke")
+            wait_until(partial(_all_listed, site, lost))
+            assert [site.ask(ended).status_code for _ in range(3)] == [410] * 3
+            assert [site.is_listed(kept) for _ in range(3)] == [False] * 3
+            assert [site.ask(agent).status_code for _ in range(3)] == [200] * 3
+            with site.verifier() as verifier:  # which goes by the right time, whatever server answers
+                for _ in range(3):
+                    with pytest.raises((RevokedTokenError, VerificationUnavailableError)):
+                        verifier.verify(lost)
+            ended = site.onboard()
+        with site.verifier() as verifier:
+            assert verifier.verify(kept).jti == peek(kept)["jti"]
+
+
+def _all_listed(site: Site, token: str) -> bool:
+    return all(site.is_listed(token) for _ in site.base_urls)
