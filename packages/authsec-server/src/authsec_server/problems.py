@@ -263,8 +263,12 @@ def unexpected(scope: Scope, exc: Exception) -> Response:
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what a route of the admin API declares about its errors, with those that any request may meet."""
-    return _declared(Problem, {*statuses, 408, 413, 421, 500, 503})
+    """Return what a route of the admin API declares about its errors, with those that any request may meet.
+
+    Where a proof can be refused, one can also be told to wait.
+    """
+    waits = {429} if HTTPStatus.UNAUTHORIZED in statuses else set[int]()
+    return _declared(Problem, {*statuses, *waits, 408, 413, 421, 500, 503})
 
 
 def sdk_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -274,7 +278,7 @@ def sdk_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def oauth_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what an OAuth endpoint declares about its errors."""
-    return _declared(OAuthError, {*statuses, 400, 401, 408, 413, 421, 500, 503})
+    return _declared(OAuthError, {*statuses, 400, 401, 408, 413, 421, 429, 500, 503})
 
 
 def _declared(model: type[BaseModel], statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:

@@ -243,7 +243,11 @@ OpenSite = Callable[..., AbstractContextManager[Site]]
 def running_site(
     databases: Databases, kind: Kind, *, clock: Clock = SYSTEM_CLOCK, dev: bool = False, **settings: Any
 ) -> Iterator[Site]:
-    """Lend a site. When it is given back, its audit has to be whole, whatever was done to it meanwhile."""
+    """Lend a site, without rate limits unless they are given: all tests come from one address.
+
+    When it is given back, its audit has to be whole, whatever was done to it meanwhile.
+    """
+    settings = {"client_rate": 0, "refusal_rate": 0, **settings}
     with ExitStack() as stack:
         database = stack.enter_context(databases.copy(kind, dev=dev))
         authority = RunningAuthority(

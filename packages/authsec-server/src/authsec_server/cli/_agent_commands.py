@@ -90,7 +90,7 @@ _CLIENTS: Final = (
                 "--jwk",
                 "jwk",
                 "a file with the public key as a JWK",
-                parse=values.json_file,
+                parse=values.document,
                 required=True,
                 shown="FILE",
             ),

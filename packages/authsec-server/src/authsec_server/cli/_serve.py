@@ -27,6 +27,7 @@ from authsec_server.cli._files import alone, make_data_dir, require_database
 from authsec_server.cli._outcome import FAILED
 from authsec_server.cli._output import Printer
 from authsec_server.errors import ConflictError
+from authsec_server.serving import uvicorn_config
 from authsec_server.settings import ServerSettings
 
 __all__ = ["serve"]
@@ -99,18 +100,8 @@ async def _try_open(settings: ServerSettings, clock: Clock) -> None:
 
 
 def _run(settings: ServerSettings, listener: socket.socket, clock: Clock) -> int:
-    config = uvicorn.Config(
-        create_app(settings, clock=clock),
-        lifespan="on",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # the middleware looks at them, and believes only whom the settings name
-        ssl_certfile=settings.tls_cert_file,
-        ssl_keyfile=settings.tls_key_file,
-        timeout_graceful_shutdown=_LAST_REQUESTS,
-    )
+    app = create_app(settings, clock=clock)
+    config = uvicorn_config(app, settings, last_requests=_LAST_REQUESTS, clock=clock)
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     return 0 if server.started else FAILED

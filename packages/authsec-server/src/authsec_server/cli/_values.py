@@ -1,6 +1,7 @@
-"""What may be typed for one field, as the JSON value that the admin API takes. Pure; no message repeats what was typed.
+"""What may be typed for one field, as the JSON value that the admin API takes. No message repeats what was typed.
 
 Moments may be typed relative to now; they stay `Moment` until the request is built, because now is a clock's to say.
+Pure, except for `document`, which reads a file.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = [
     "Span",
     "ahead",
     "count",
-    "json_file",
+    "document",
     "pair",
     "past",
     "permission",
@@ -68,19 +69,6 @@ class Moment:
         return format_time(self.at + now if self.relative else self.at)
 
 
-def json_file(typed: str) -> Any:
-    """Return the JSON object in a file."""
-    try:
-        found = json.loads(Path(typed).read_bytes())
-    except OSError as exc:
-        raise argparse.ArgumentTypeError(f"the file cannot be read: {exc.strerror}") from None
-    except ValueError:  # outside: it quotes the file
-        found = None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError("the file is not a JSON object")
-    return found
-
-
 def text(typed: str) -> str:
     """Return one line of text that is not blank."""
     if not typed.strip() or not is_plain(typed):
@@ -115,6 +103,17 @@ def pair(typed: str) -> tuple[str, str]:
     if not (name and sign and value and is_plain(typed)):
         raise argparse.ArgumentTypeError("write it as name=value, such as k8s:ns=production")
     return name, value
+
+
+def document(typed: str) -> dict[str, Any]:
+    """Return the JSON object that a file holds."""
+    try:
+        found = json.loads(Path(typed).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError("name a file with a JSON object in it")
+    return found
 
 
 def span(typed: str) -> Span:

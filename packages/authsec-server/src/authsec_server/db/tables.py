@@ -178,7 +178,8 @@ sa.Index(
     postgresql_where=tokens.c.revoked_at.is_not(None),
 )
 
-# Clients of whom one transaction could not look through all tokens, and how far the ones after it have come.
+# Clients of whom one transaction could not look through all tokens, and how far the ones after it have come. Issuers,
+# too, whose tokens are all taken back: theirs are looked through from the latest one down to the first.
 withdrawals = sa.Table(
     "withdrawals",
     METADATA,

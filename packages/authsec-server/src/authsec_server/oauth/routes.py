@@ -85,7 +85,8 @@ def _takes(required: tuple[str, ...], **parameters: str) -> dict[str, Any]:
 )
 async def token(request: Request) -> Response:
     """Return a token for the client, or one with which it acts for somebody else."""
-    asked = await token_request(request, await read_form(request))
+    with deps.within_limits(request):
+        asked = await token_request(request, await read_form(request))
     signed = await deps.authority(request).tokens.issue(asked)
     reply = signed.oauth_reply()
     if isinstance(asked, ExchangeRequest):
@@ -103,9 +104,10 @@ async def token(request: Request) -> Response:
 )
 async def introspect(request: Request) -> Response:
     """Return what the token says if it is good now, and no word about it if it is not."""
-    form, inner = await read_form(request), deps.authority(request)
-    asked = await client_request(request, form)
-    text = form.need("token")
+    inner = deps.authority(request)
+    with deps.within_limits(request):
+        form = await read_form(request)
+        asked, text = await client_request(request, form), form.need("token")
     await inner.tokens.authenticate(asked, "token.introspect")
     return JSONResponse(await inner.own_tokens.introspect(text), headers=_NO_STORE)
 
@@ -120,9 +122,10 @@ async def introspect(request: Request) -> Response:
 )
 async def revoke(request: Request) -> Response:
     """Revoke a token that this client got, and what it was exchanged for; the status list says so within a second."""
-    form, inner = await read_form(request), deps.authority(request)
-    asked = await client_request(request, form)
-    text = form.need("token")
+    inner = deps.authority(request)
+    with deps.within_limits(request):
+        form = await read_form(request)
+        asked, text = await client_request(request, form), form.need("token")
     client = await inner.tokens.authenticate(asked, "token.revoke")
     await inner.own_tokens.revoke(client, text, request_id=asked.request_id, address=asked.address)
     return Response(status_code=200, headers=_NO_STORE)

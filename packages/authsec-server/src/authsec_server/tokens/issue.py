@@ -18,6 +18,7 @@ from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
 from authsec_server.audit.ledger import Ledger, Slot, Verdict
 from authsec_server.errors import RefusedError
 from authsec_server.keys.keyring import Keyring
+from authsec_server.limits.service import Limits
 from authsec_server.tokens.claims import IssuedToken, TokenKind
 from authsec_server.tokens.policy import Ask, Caps, Grant, decide
 from authsec_server.tokens.subjects import Subject, bounded
@@ -89,19 +90,21 @@ class SignedToken:
 class TokenService:
     """Issues tokens, and finds out which client is asking. For one event loop."""
 
-    def __init__(self, ledger: Ledger, keyring: Keyring, issuing: Issuing) -> None:
+    def __init__(self, ledger: Ledger, keyring: Keyring, issuing: Issuing, *, limits: Limits) -> None:
         self._ledger = ledger
         self._keyring = keyring
         self._issuing = issuing
+        self._limits = limits
 
     async def issue(self, request: TokenRequest) -> SignedToken:
         """Return a token for the client, or for whom it acts.
 
         Raises:
             RefusedError: There is no token for this; the refusal is in the audit.
+            RateLimitedError: This client, or this address, has to wait.
             StorageUnavailableError: The decision could not be recorded, so that there is no token.
         """
-        issued = await self._judged(_Grant(request, self._issuing))
+        issued = await self._judged(request, _Grant(request, self._issuing))
         return SignedToken(issued, await self._keyring.sign(issued.kid, issued.header, issued.claims))
 
     async def authenticate(self, request: ClientRequest, action: str) -> Standing:
@@ -112,12 +115,15 @@ class TokenService:
 
         Raises:
             RefusedError: It did not; the refusal is in the audit.
+            RateLimitedError: This client, or this address, has to wait.
             StorageUnavailableError: It could not be looked up, or the refusal not be recorded.
         """
-        return await self._judged(_Introduction(request, action))
+        return await self._judged(request, _Introduction(request, action))
 
-    async def _judged(self, question: _Question[T]) -> T:
+    async def _judged(self, request: ClientRequest, question: _Question[T]) -> T:
+        self._limits.enter(request.address, request.client_id)
         outcome = await self._ledger.judge(question)
+        self._limits.judged(outcome, address=request.address, client_id=request.client_id)
         if isinstance(outcome, RefusedError):
             raise outcome
         return outcome

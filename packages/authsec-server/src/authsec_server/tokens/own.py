@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from authsec_core._claims import Profile, Rules, VerifiedToken, read_claims
 from authsec_core._clock import Clock
-from authsec_core._jws import check_signature, parse_jws
+from authsec_core._jws import Rs256Key, check_signature, parse_jws
 from authsec_core.errors import BadSignatureError, MalformedTokenError, RevokedTokenError, TokenRejectedError
 from authsec_core.scopes import format_scopes
 from authsec_server.agents.standing import Standing
@@ -64,7 +64,7 @@ class OwnTokens:
         key = (await self._keyring.read()).get(jws.header.kid)
         if key is None:
             raise BadSignatureError("the token names a key that is none of ours")
-        check_signature(jws, key.private.public_key())
+        check_signature(jws, Rs256Key(key.private.public_key()))
         claims = jws.claims()
         audience = claims.get("aud")
         named = audience if isinstance(audience, tuple) else (audience,)
