@@ -267,9 +267,9 @@ def examples(session: nox.Session, ag2: bool) -> None:
         _install(session, "authsec-core", "authsec-autogen[ag2]", groups=["test"], also=["ag2[openai]>=1,<2"])
     else:
         adapter = _autogen(session, "agentchat", "agent-framework")
-        models = ["autogen-ext[openai]>=0.4.9,<0.8", "agent-framework-openai"]
+        others = ["autogen-ext[openai]>=0.4.9,<0.8", "agent-framework-openai", "authlib>=1.6"]
         packages = ["authsec-core[cli,otel]", adapter, "authsec-crewai", "authsec-server[testing]"]
-        _install(session, *packages, groups=["test"], also=models)
+        _install(session, *packages, groups=["test"], also=others)
     chosen = ["-k", "ag2_agent or (test_docs and ag2)" if ag2 else "not ag2_agent"]
     session.run("pytest", "tests/examples", *chosen, *session.posargs, env=_private(session))
 

@@ -25,11 +25,6 @@ __all__ = ["admin", "public", "sdk"]
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LONGEST_AUDIENCE: Final = 512  # characters
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_CLAIMED: Final = {
-    "X-Agent-Name": "agent_name",
-    "X-Access-Reason": "reason",
-    "X-Conversation-ID": "conversation_id",
-}  # header -> its name among the agent's own words
 
 sdk = APIRouter(tags=["tokens"])
 public = APIRouter(tags=["keys and status"])
@@ -60,7 +55,7 @@ class DelegationTokenReply(shapes.Reply):
     operation_id="delegation_token",
     summary="Get a delegation token",
     response_model=DelegationTokenReply,
-    responses=sdk_responses(400, 401, 403, 404, 410, 503),
+    responses=sdk_responses(400, 401, 403, 404, 410, 429, 503),
     openapi_extra={
         "parameters": [
             {
@@ -82,8 +77,10 @@ class DelegationTokenReply(shapes.Reply):
 )
 async def delegation_token(request: Request) -> Response:
     """Return a token for the agent that proves who it is, with what was asked and is delegated."""
-    reply = await deps.authority(request).tokens.issue(await _token_request(request))
-    return JSONResponse(reply, headers=_NO_STORE)
+    with deps.within_limits(request):
+        asked = await _token_request(request)
+    signed = await deps.authority(request).tokens.issue(asked)
+    return JSONResponse(signed.reply(), headers=_NO_STORE)
 
 
 @public.get(
@@ -264,7 +261,7 @@ async def _token_request(request: Request) -> TokenRequest:
         proof=await _proof(request, given, client_id),
         request_id=deps.request_id(request),
         address=deps.peer(request),
-        claimed={name: request.headers[header] for header, name in _CLAIMED.items() if header in request.headers},
+        claimed=deps.claimed(request),
     )
 
 

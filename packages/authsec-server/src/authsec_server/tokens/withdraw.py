@@ -22,6 +22,7 @@ __all__ = [
     "Withdrawals",
     "exceeds",
     "may_be_accepted",
+    "revoke_tokens",
     "withdraw_exceeding",
     "withdraw_resting_on",
     "withdraw_signed_by",
@@ -57,7 +58,7 @@ async def withdraw_exceeding(change: Change, client_ids: Collection[str]) -> int
 async def withdraw_signed_by(change: Change, kid: str) -> int:
     """Revoke live tokens that this key signed, 10 000 at most, and return how many there were."""
     some = sa.select(tokens.c.jti).where(tokens.c.kid == kid, *may_be_accepted(change.at)).limit(MOST_AT_ONCE)
-    return await _revoke(change, (await change.connection.execute(some)).scalars().all())
+    return await revoke_tokens(change, (await change.connection.execute(some)).scalars().all())
 
 
 async def withdraw_resting_on(change: Change, issuer_id: str) -> int:
@@ -67,6 +68,23 @@ async def withdraw_resting_on(change: Change, issuer_id: str) -> int:
     """
     latest = (await change.connection.execute(sa.select(sa.func.max(tokens.c.status_index)))).scalar_one()
     return 0 if latest is None else await _look_back(change, issuer_id, latest)
+
+
+async def revoke_tokens(change: Change, jtis: Sequence[str]) -> int:
+    """Revoke these tokens and whatever they were exchanged for, and return how many were named.
+
+    A chain of exchanges is short, and what hangs on one token is bounded by the rate at which its holders get theirs.
+    """
+    for some in _chunks(jtis):
+        await change.connection.execute(sa.update(tokens).where(tokens.c.jti.in_(some)).values(revoked_at=change.at))
+        below = sa.select(tokens.c.jti).where(tokens.c.parent.in_(some)).cte("below", recursive=True)
+        below = below.union(sa.select(tokens.c.jti).where(tokens.c.parent == below.c.jti))
+        await change.connection.execute(
+            sa.update(tokens)
+            .where(tokens.c.jti.in_(sa.select(below.c.jti)), tokens.c.revoked_at.is_(None))
+            .values(revoked_at=change.at)
+        )
+    return len(jtis)
 
 
 class Withdrawals:
@@ -165,10 +183,11 @@ async def _look_back(change: Change, issuer_id: str, latest: int) -> int:
     below = latest - MOST_AT_ONCE
     query = (
         sa.select(tokens.c.jti)
-        .where(tokens.c.status_index <= latest, tokens.c.status_index > below, tokens.c.key_id == issuer_id)
+        .where(tokens.c.status_index <= latest, tokens.c.status_index > below)
+        .where(sa.or_(tokens.c.key_id == issuer_id, tokens.c.parent == issuer_id))
         .where(*may_be_accepted(change.at))
     )
-    revoked = await _revoke(change, (await change.connection.execute(query)).scalars().all())
+    revoked = await revoke_tokens(change, (await change.connection.execute(query)).scalars().all())
     await change.connection.execute(sa.delete(withdrawals).where(withdrawals.c.client_id == issuer_id))
     earlier = sa.select(tokens.c.jti).where(tokens.c.status_index <= below).limit(1)
     if (await change.connection.execute(earlier)).first() is not None:
@@ -187,13 +206,7 @@ async def _revoke_exceeding(change: Change, rows: Iterable[Any], standings: dict
     query = sa.select(issuers.c.issuer_id).where(issuers.c.enabled, issuers.c.revoked_at.is_(None))
     trusted = set((await change.connection.execute(query)).scalars())
     exceeding = [row.jti for row in rows if exceeds(row, standings.get(row.client_id), change.at, trusted=trusted)]
-    return await _revoke(change, exceeding)
-
-
-async def _revoke(change: Change, jtis: Sequence[str]) -> int:
-    for some in _chunks(jtis):
-        await change.connection.execute(sa.update(tokens).where(tokens.c.jti.in_(some)).values(revoked_at=change.at))
-    return len(jtis)
+    return await revoke_tokens(change, exceeding)
 
 
 def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
