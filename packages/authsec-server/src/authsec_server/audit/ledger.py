@@ -242,11 +242,12 @@ class Ledger:
         started_at = self._clock.steady()
         try:
             waiting.resolve(await self._database.write(transaction))
-            self._observer.settled(entries, asked=0, issued=0, seconds=self._clock.steady() - started_at)
         except DBAPIError as exc:
             waiting.fail(self._refused(exc))
         except Exception as exc:  # noqa: BLE001 -- whatever it is, it belongs to the one who asked for the change
             waiting.fail(exc)
+        else:
+            self._count(entries, asked=0, issued=0, started_at=started_at)
 
     async def _settle(self, batch: Sequence[tuple[_Waiting, Question[Any]]]) -> None:
         if not batch:
@@ -266,12 +267,16 @@ class Ledger:
         else:
             for (waiting, _), outcome in zip(batch, outcomes, strict=True):
                 outcome.tell(waiting)
-            self._observer.settled(
-                [outcome.entry for outcome in outcomes if outcome.entry is not None],
-                asked=len(batch),
-                issued=sum(outcome.is_issued for outcome in outcomes),
-                seconds=self._clock.steady() - started_at,
-            )
+            recorded = [outcome.entry for outcome in outcomes if outcome.entry is not None]
+            issued = sum(outcome.is_issued for outcome in outcomes)
+            self._count(recorded, asked=len(batch), issued=issued, started_at=started_at)
+
+    def _count(self, entries: Sequence[Entry], *, asked: int, issued: int, started_at: float) -> None:
+        try:
+            seconds = self._clock.steady() - started_at
+            self._observer.settled(entries, asked=asked, issued=issued, seconds=seconds)
+        except Exception:  # noqa: BLE001 -- the loop must go on, whether it can be counted or not
+            _log.exception("what was settled could not be counted")
 
     def _refused(self, exc: DBAPIError) -> StorageUnavailableError:
         self._observer.database_failed("refused")
