@@ -36,7 +36,8 @@ SETTINGS = {
     "AUTHSEC_ADMIN_TOKEN",
 }
 # What stands for an id on the pages about the authority.
-IDS = {"CLIENT_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID"}
+IDS = {"CLIENT_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "TOKEN"}
+MADE = {"agent.jwk": "{}"}  # by a program on the page, and read while the arguments are
 OURS = ("$AUTHSEC_BASE_URL/", "$AUTHSEC_ADMIN_URL/", "http://127.0.0.1:8321/")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 
@@ -95,8 +96,11 @@ def _exported(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)
-def test_each_command_is_one_that_there_is(block: Block) -> None:
+def test_each_command_is_one_that_there_is(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each line of a shell block is one of the commands below, with arguments that exist."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in MADE.items():
+        Path(name).write_text(text, encoding="utf-8")
     for line in block.code.replace("\\\n", " ").splitlines():
         _check(_posix(line) if block.language == "powershell" else line)
 

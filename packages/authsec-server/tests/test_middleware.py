@@ -323,6 +323,33 @@ async def test_a_response_that_began_may_finish() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.req("RA9")
+@pytest.mark.parametrize("taken", [0, 3])
+async def test_a_response_that_nobody_reads_does_not_last(taken: int) -> None:
+    """Each piece has the limit of a request: who takes none any more ends the work that goes on for them."""
+    sent: list[Message] = []
+    outcome: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        except BaseException:
+            outcome.append("cancelled")
+            raise
+
+    async def send(message: Message) -> None:
+        if len(sent) > taken:
+            await anyio.Event().wait()
+        sent.append(message)
+
+    layer: Any = TimeLimit(app, seconds=0.02)
+    await layer({"type": "http", "path": "/", "headers": []}, None, send)
+    assert (len(sent), outcome) == (taken + 1, ["cancelled"])
+
+
+@pytest.mark.anyio
 async def test_what_fails_after_it_began_cuts_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     """Half an answer is not completed with an error: it is raised, and logged."""
     sent: list[str] = []

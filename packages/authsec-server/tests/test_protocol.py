@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 from authsec_core.testing import FakeClock
@@ -319,7 +320,7 @@ def test_the_authority_is_served_with_these_limits() -> None:
     settings = ServerSettings(
         dev=True, header_timeout=3.0, request_timeout=7.0, max_connections=8, address_connections=2, body_limit=2048
     )
-    config = uvicorn_config(hello, settings, last_requests=1, workers=1)  # type: ignore[arg-type]  # any app does
+    config = uvicorn_config(FastAPI(), settings, last_requests=1)
     config.load()
     door: Door = config.http_protocol_class.door  # type: ignore[union-attr]
     assert door.limits == ConnectionLimits(head=3.0, reading=7.0, before=67_584, most=8, most_of_address=2)

@@ -23,6 +23,8 @@ from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_server.logs import REQUEST_ID, escaped
 from authsec_server.problems import Trouble, answer, unexpected
 from authsec_server.settings import ServerSettings
+from authsec_server.telemetry.observer import UNOBSERVED, Observer
+from authsec_server.telemetry.tracing import CARRIERS, request_span
 
 __all__ = [
     "BodyLimit",
@@ -37,6 +39,7 @@ __all__ = [
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST: Final = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:[0-9]{1,5})?")
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
+_WAIT: Final = 429  # told to whoever floods: `limits` logs it once a second
 _LONGEST_PATH: Final = 200  # characters, in the log
 # What of a path is shown: no id, key or token is spelt like that, nor percent-encoded like that.
 _WORD: Final = re.compile(r"[a-z._-]{0,32}|v[0-9]{1,2}")
@@ -53,20 +56,29 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _log = logging.getLogger("authsec.server.access")
 
 
-def install(app: FastAPI, settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+def install(
+    app: FastAPI, settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, observer: Observer = UNOBSERVED
+) -> None:
     """Put everything here before the app's routes. Call it once; what is added later stands outside of it."""
     app.add_middleware(BodyLimit, limit=settings.body_limit)
     app.add_middleware(TimeLimit, seconds=settings.request_timeout)
     app.add_middleware(LastResort)
     app.add_middleware(HostCheck, allowed=settings.allowed_hosts, health_by_any_name=not settings.dev)
-    app.add_middleware(RequestContext, trusted_proxies=settings.trusted_proxies, clock=clock)
+    app.add_middleware(RequestContext, trusted_proxies=settings.trusted_proxies, clock=clock, observer=observer)
 
 
 class RequestContext:
-    """Name the request, find out where it comes from, complete the headers of its answer, and log one line."""
+    """Name the request, find out where it comes from, complete the headers of its answer, log, count and trace it."""
 
-    def __init__(self, app: ASGIApp, *, trusted_proxies: Iterable[_Network] = (), clock: Clock = SYSTEM_CLOCK) -> None:
-        self._app, self._trusted, self._clock = app, tuple(trusted_proxies), clock
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        trusted_proxies: Iterable[_Network] = (),
+        clock: Clock = SYSTEM_CLOCK,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
+        self._app, self._trusted, self._clock, self._observer = app, tuple(trusted_proxies), clock, observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request. `scope["client"]` and `scope["state"]["request_id"]` are right for everything inside."""
@@ -75,6 +87,7 @@ class RequestContext:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        peer = scope.get("client")
         scope["client"] = _client(scope, self._trusted)
         started_at, status = self._clock.steady(), 0
 
@@ -89,11 +102,16 @@ class RequestContext:
             await send(message)
 
         token = REQUEST_ID.set(request_id)
-        try:
-            await self._app(scope, receive, completed)
-        finally:
-            _log_access(scope, status, self._clock.steady() - started_at)
-            REQUEST_ID.reset(token)
+        with request_span(request_id, lambda: _carried(scope, peer, self._trusted)) as span:
+            try:
+                await self._app(scope, receive, completed)
+            finally:
+                seconds, shown = self._clock.steady() - started_at, _shown_path(scope)
+                route = shown if "route" in scope else None
+                self._observer.request(scope["method"], route, status, seconds)
+                span.answered(scope["method"], route, status)
+                _log_access(scope, shown, status, seconds)
+                REQUEST_ID.reset(token)
 
 
 class HostCheck:
@@ -143,7 +161,10 @@ class LastResort:
 
 
 class TimeLimit:
-    """End a request that takes too long: 408 while its body is still coming, else 503. A begun response may finish."""
+    """End a request that takes too long: 408 while its body is still coming, else 503.
+
+    A begun response may finish, as long as its client takes each piece in time.
+    """
 
     def __init__(self, app: ASGIApp, *, seconds: float) -> None:
         self._app, self._seconds = app, seconds
@@ -166,7 +187,12 @@ class TimeLimit:
             nonlocal started
             if message["type"] == "http.response.start":
                 started, limit.deadline = True, math.inf
+                await send(message)
+                return
+            limit.deadline = anyio.current_time() + self._seconds  # it waits while the client reads nothing
             await send(message)
+            if message.get("more_body", False):
+                limit.deadline = math.inf
 
         with anyio.move_on_after(self._seconds) as limit:
             await self._app(scope, noted_receive, noted_send)
@@ -256,6 +282,15 @@ def _client(scope: Scope, trusted: tuple[_Network, ...]) -> tuple[str, int] | No
     return address, port if address == peer else 0
 
 
+def _carried(scope: Scope, peer: tuple[str, int] | None, trusted: tuple[_Network, ...]) -> dict[str, str]:
+    """Return the headers that say which trace a request belongs to, if a proxy that is trusted sent them."""
+    address = None if peer is None else _address(peer[0])
+    if address is None or not any(address in network for network in trusted):
+        return {}
+    headers = Headers(scope=scope)
+    return {name: headers[name] for name in CARRIERS if name in headers}
+
+
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         address = ipaddress.ip_address(text)
@@ -281,12 +316,13 @@ def _announced(scope: Scope) -> int:
     return int(length) if length.isdecimal() and len(length) < 20 else 0  # what is odd is counted as it arrives
 
 
-def _log_access(scope: Scope, status: int, seconds: float) -> None:
-    level = logging.DEBUG if scope["path"] in _HEALTH else logging.INFO
+def _log_access(scope: Scope, path: str, status: int, seconds: float) -> None:
+    quiet = scope["path"] in _HEALTH or status == _WAIT
+    level = logging.DEBUG if quiet else logging.INFO
     client = scope["client"]
     fields = {
         "method": escaped(scope["method"])[:20],
-        "path": _shown_path(scope),
+        "path": path,
         "status": status or None,  # None: the connection ended before there was one
         "seconds": round(seconds, 6),
         "address": client[0] if client else None,

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_server.protocol import ConnectionLimits, Door, http_protocol
 from authsec_server.settings import ServerSettings
+from authsec_server.telemetry.observer import UNOBSERVED, Observer
 
 __all__ = ["uvicorn_config"]
 
@@ -17,14 +18,16 @@ __all__ = ["uvicorn_config"]
 def uvicorn_config(
     app: FastAPI, settings: ServerSettings, *, last_requests: int, clock: Clock = SYSTEM_CLOCK, **more: Any
 ) -> uvicorn.Config:
-    """Return the configuration of a server for this app; the socket, and so host and port, are for the caller.
+    """Return the configuration of a server for what `create_app` returned; its socket is for the caller.
 
     Args:
         last_requests: Seconds that running requests are given when it is stopped.
         clock: For tests.
         more: Of `uvicorn.Config`.
     """
-    door = Door(ConnectionLimits.of(settings), clock=clock)
+    observer: Observer = getattr(app.state, "metrics", UNOBSERVED)
+    door = Door(ConnectionLimits.of(settings), clock=clock, closed=observer.connection_closed)
+    observer.watch("connections", lambda: door.open)
     return uvicorn.Config(
         app,
         http=http_protocol(door),

@@ -35,6 +35,7 @@ from authsec_server.authority import Authority, initialise
 from authsec_server.db import tables
 from authsec_server.db.engine import Database
 from authsec_server.keys.masterkey import create_master_key
+from authsec_server.oauth.requests import ACCESS_TOKEN, TOKEN_EXCHANGE
 from authsec_server.settings import ServerSettings
 from authsec_server.testing import LocalPostgres, OnboardedAgent, RunningAuthority
 
@@ -156,6 +157,24 @@ class Site:
         url = f"{self.authority.base_url}{DELEGATION_TOKEN_PATH}"
         return self.http.get(url, params={"client_id": client_id, **query}, headers=given)  # type: ignore[arg-type]  # bytes for a header that no str can be
 
+    def oauth(
+        self,
+        endpoint: str,
+        agent: OnboardedAgent | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **form: Any,
+    ) -> httpx.Response:
+        """Send a form to an OAuth endpoint, with the agent's id and key in Basic if one is given."""
+        url = f"{self.authority.issuer}/oauth2/{endpoint}"
+        auth = None if agent is None else (agent.client_id, agent.agent_key)
+        return self.http.post(url, data=form, auth=auth, headers=dict(headers or {}))
+
+    def exchange(self, agent: OnboardedAgent, token: str, **form: Any) -> httpx.Response:
+        """Let an agent exchange a token."""
+        asked = {"grant_type": TOKEN_EXCHANGE, "subject_token": token, "subject_token_type": ACCESS_TOKEN, **form}
+        return self.oauth("token", agent, **asked)
+
     def after(self, seconds: float) -> str:
         """Return the instant that is so many seconds away, as the admin API writes it."""
         return format_time(self.clock.wall() + seconds)
@@ -252,7 +271,11 @@ OpenReplicas = Callable[..., AbstractContextManager[ReplicatedSite]]
 def running_site(
     databases: Databases, kind: Kind, *, clock: Clock = SYSTEM_CLOCK, dev: bool = False, **settings: Any
 ) -> Iterator[Site]:
-    """Lend a site. When it is given back, its audit has to be whole, whatever was done to it meanwhile."""
+    """Lend a site, without rate limits unless they are given: all tests come from one address.
+
+    When it is given back, its audit has to be whole, whatever was done to it meanwhile.
+    """
+    settings = {"client_rate": 0, "refusal_rate": 0, **settings}
     with ExitStack() as stack:
         database = stack.enter_context(databases.copy(kind, dev=dev))
         authority = RunningAuthority(
@@ -311,8 +334,9 @@ class Call:
 
     method: str
     url: str
-    bearer: str
+    bearer: str = ""
     body: object = None
+    form: str = ""
 
 
 def at_once(calls: Sequence[Call]) -> list[httpx.Response]:
@@ -327,14 +351,14 @@ def at_once(calls: Sequence[Call]) -> list[httpx.Response]:
 async def _send(call: Call) -> httpx.Response:
     # By hand, for an HTTP client takes longer for each of these than the authority does.
     parts = urlsplit(call.url)
-    body = b"" if call.body is None else json.dumps(call.body).encode()
+    body = call.form.encode() if call.body is None else json.dumps(call.body).encode()
     head = [
         f"{call.method} {parts.path}?{parts.query} HTTP/1.1",
         f"Host: {parts.netloc}",
-        f"Authorization: Bearer {call.bearer}",
         f"Content-Length: {len(body)}",
-        "Content-Type: application/json",
+        f"Content-Type: application/{'x-www-form-urlencoded' if call.form else 'json'}",
         "Connection: close",
+        *([f"Authorization: Bearer {call.bearer}"] if call.bearer else []),
     ]
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:

@@ -22,6 +22,8 @@ from authsec_server.keys import store
 from authsec_server.keys.keypair import open_key
 from authsec_server.keys.masterkey import MasterKey
 from authsec_server.keys.rotation import KeyRow, active
+from authsec_server.telemetry.observer import UNOBSERVED, Observer
+from authsec_server.telemetry.tracing import step
 
 __all__ = ["ActiveKey", "Keyring", "OpenKeys"]
 
@@ -76,13 +78,23 @@ class Keyring:
         master: What they were sealed with.
         tenant_id: Whose keys they are.
         clock: Tells how old they are.
+        observer: Is told how long signatures take.
     """
 
-    def __init__(self, database: Database, master: MasterKey, *, tenant_id: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        master: MasterKey,
+        *,
+        tenant_id: str,
+        clock: Clock,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
         self._database = database
         self._master = master
         self._tenant = tenant_id
         self._clock = clock
+        self._observer = observer
         self._held: tuple[float, OpenKeys] | None = None  # when it was asked for, by the steady clock
         self._known: OpenKeys | None = None  # of any age: what it has opened need not be opened again
         self._reading: asyncio.Task[OpenKeys] | None = None
@@ -137,7 +149,11 @@ class Keyring:
         return ActiveKey(self)
 
     async def _sign(self, key: SigningKey, header: Mapping[str, object], claims: Mapping[str, object]) -> str:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, key.sign, header, claims)
+        started_at = self._clock.steady()
+        with step("authsec.sign"):
+            signed = await asyncio.get_running_loop().run_in_executor(self._threads, key.sign, header, claims)
+        self._observer.signed(self._clock.steady() - started_at)
+        return signed
 
     async def _read(self) -> OpenKeys:
         mine, asked_at = asyncio.current_task(), self._clock.steady()

@@ -15,6 +15,7 @@ from authsec_server.db.engine import Database
 from authsec_server.db.tables import tokens, used_marks
 from authsec_server.errors import ConflictError, NotFoundError
 from authsec_server.tokens.policy import Ask, Caps, Explanation, explain
+from authsec_server.tokens.withdraw import revoke_tokens
 
 __all__ = ["PURGED_AT_ONCE", "TokenRecord", "TokenRecords"]
 
@@ -91,8 +92,7 @@ class TokenRecords:
                 raise _unknown()
             if row.revoked_at is not None:
                 raise ConflictError("the token was revoked before")
-            taken_back = sa.update(tokens).where(tokens.c.jti == jti).values(revoked_at=change.at)
-            await change.connection.execute(taken_back)
+            await revoke_tokens(change, [jti])
             change.record(
                 Entry(action="token.revoke", decision="allow", caller=caller, client_id=row.client_id, jti=jti)
             )
