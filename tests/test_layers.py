@@ -47,7 +47,7 @@ HEAVY: dict[str, frozenset[str]] = {
 }
 
 # The authority's modules that speak HTTP, besides `routes`, the command line and the testing kit.
-AT_THE_RIM = frozenset({"app", "deps", "health", "middleware", "problems", "shapes"})
+AT_THE_RIM = frozenset({"app", "deps", "direct", "health", "middleware", "problems", "shapes"})
 PURE_AT_THE_AUTHORITY = (
     "agents.spiffe",
     "audit.chain",

@@ -6,7 +6,6 @@ acknowledged before; only when it is durable is the token signed and handed out.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +16,7 @@ from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
 from authsec_server.audit.ledger import Ledger, Slot, Verdict
 from authsec_server.errors import RefusedError
+from authsec_server.ids import random_uuid
 from authsec_server.keys.keyring import Keyring
 from authsec_server.tokens.claims import IssuedToken
 from authsec_server.tokens.policy import Ask, Caps, Grant, decide
@@ -76,7 +76,7 @@ class _Question:
     def __init__(self, request: TokenRequest, issuing: Issuing) -> None:
         self._request = request
         self._issuing = issuing
-        self._jti = str(uuid.uuid4())
+        self._jti = random_uuid()
 
     @property
     def client_id(self) -> str:
