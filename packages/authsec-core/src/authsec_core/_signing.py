@@ -61,4 +61,7 @@ def _number(value: int) -> str:
 
 
 def _compact_json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _encode(value).encode()
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` would make one for each token

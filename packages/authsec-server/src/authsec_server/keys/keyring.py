@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +21,7 @@ from authsec_server.keys import store
 from authsec_server.keys.keypair import open_key
 from authsec_server.keys.masterkey import MasterKey
 from authsec_server.keys.rotation import KeyRow, active
+from authsec_server.keys.signers import Signers
 
 __all__ = ["ActiveKey", "Keyring", "OpenKeys"]
 
@@ -86,11 +86,11 @@ class Keyring:
         self._held: tuple[float, OpenKeys] | None = None  # when it was asked for, by the steady clock
         self._known: OpenKeys | None = None  # of any age: what it has opened need not be opened again
         self._reading: asyncio.Task[OpenKeys] | None = None
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="authsec-signer")
+        self._signers = Signers(_THREADS)
 
     def close(self) -> None:
         """Let the signing threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._signers.close()
 
     async def read(self) -> OpenKeys:
         """Return the keys as they were within the last second, on whichever replica they changed.
@@ -122,7 +122,7 @@ class Keyring:
             key = (await self.read()).get(kid)
         if key is None:
             raise StorageUnavailableError("the signing key was withdrawn at this very moment: try again")
-        return await self._sign(key, header, claims)
+        return await self._signers.sign(key, header, claims)
 
     async def has_active(self) -> bool:
         """Return whether tokens can be signed.
@@ -135,9 +135,6 @@ class Keyring:
     def active(self) -> ActiveKey:
         """Return a handle on whichever key is active when it is used."""
         return ActiveKey(self)
-
-    async def _sign(self, key: SigningKey, header: Mapping[str, object], claims: Mapping[str, object]) -> str:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, key.sign, header, claims)
 
     async def _read(self) -> OpenKeys:
         mine, asked_at = asyncio.current_task(), self._clock.steady()
@@ -177,4 +174,4 @@ class ActiveKey:
             StorageUnavailableError, UnsealError: As when it is called.
         """
         key = await self()
-        return await self._keyring._sign(key, {"alg": "RS256", "typ": typ, "kid": key.kid}, claims)
+        return await self._keyring._signers.sign(key, {"alg": "RS256", "typ": typ, "kid": key.kid}, claims)
