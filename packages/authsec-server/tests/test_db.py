@@ -8,6 +8,7 @@ import ssl
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -23,6 +24,7 @@ from authsec_core.errors import ConfigurationError
 from authsec_core.testing import FakeClock
 from authsec_server.db import migrate, tables
 from authsec_server.db.engine import Database
+from authsec_server.db.settlers import SqliteSettler
 from authsec_server.db.url import database_url, is_protected, tls
 from authsec_server.errors import StorageUnavailableError
 from authsec_server.testing import LocalPostgres
@@ -96,6 +98,38 @@ def test_what_is_settled_is_committed_in_one_line(database_url: str) -> None:
             assert [row.seq for row in await rows(database, tables.head)] == [6]
 
     asyncio.run(run())
+
+
+def test_who_waits_for_this_process_does_not_look_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SQLite a transaction on the thread begins as soon as the one on the loop has ended, and not after a pause."""
+    monkeypatch.setattr("authsec_server.db.engine._SQLITE_WAIT", 0.0)
+    clock = FakeClock()
+
+    async def run() -> None:
+        entered, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(connection: AsyncConnection) -> None:
+            await connection.execute(sa.update(tables.head).values(seq=7))
+            entered.set()
+            await go_on.wait()
+
+        async with made(f"sqlite:///{tmp_path / 'authsec.db'}", clock=clock) as database:
+            first = asyncio.create_task(database.write(slow))
+            await entered.wait()
+            second = asyncio.create_task(
+                database.settle(lambda c: c.execute(sa.select(tables.head.c.seq)).scalar_one())
+            )
+            await asyncio.sleep(0)
+            thread = cast("SqliteSettler", database._settler)._thread
+            await asyncio.get_running_loop().run_in_executor(thread, int)  # behind what the thread was given, if it was
+            go_on.set()
+            await first
+            assert await second == 7
+
+    asyncio.run(run())
+    assert clock.slept == ()
 
 
 def _on_loop(work: Callable[[sa.Connection], int]) -> Callable[[AsyncConnection], Awaitable[int]]:

@@ -141,7 +141,7 @@ def _delegations(connection: sa.Connection, client_ids: Collection[str]) -> dict
 
 
 # Made once: putting them together takes longer than SQLite takes to answer them.
-_IDS = sa.bindparam("ids", expanding=True)
+_IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
 _CLIENTS = sa.select(
     clients.c.client_id,
     clients.c.name,

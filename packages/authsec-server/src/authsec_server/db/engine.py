@@ -52,6 +52,8 @@ class Database:
         self._reader = _engine(location, "BEGIN", timeout=timeout, pool_size=pool_size)
         self._writer = _engine(location, "BEGIN IMMEDIATE", timeout=timeout, pool_size=1)
         self._settler = _settler(location, timeout)
+        # SQLite lets one write at a time, and would have the other one look again and again.
+        self._turn = asyncio.Lock()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -98,7 +100,10 @@ class Database:
         while True:
             attempt = attempts()
             try:
-                return await attempt.run()
+                if not self.is_sqlite:
+                    return await attempt.run()
+                async with self._turn_taken():
+                    return await attempt.run()
             except self._troubles as exc:
                 if not _is_trouble(exc):
                     raise
@@ -106,6 +111,17 @@ class Database:
                     raise _unavailable(exc) from exc
             await self._clock.asleep(pause * (0.5 + self._clock.chance() / 2))
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    @asynccontextmanager
+    async def _turn_taken(self) -> AsyncIterator[None]:
+        if self._turn.locked():
+            await asyncio.wait_for(self._turn.acquire(), self._timeout)
+        else:
+            await self._turn.acquire()
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def close(self) -> None:
         """Close all connections."""
