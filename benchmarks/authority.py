@@ -25,7 +25,7 @@ __all__ = ["growth", "issuing", "memory_of_the_authority"]
 
 _PROGRAMS = Path(__file__).parent / "programs"
 _TURN = 4.0  # seconds of one turn
-_AT_ONCE = 10_000  # requests between two looks at the memory
+_AT_ONCE = 2_000  # requests between two looks at the memory
 _AGENTS = 8
 _PAGES = 40  # requests of one turn
 _SMALL = Filling(10_000, 100)  # so that its pages are full, too
