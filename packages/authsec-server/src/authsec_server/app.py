@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
 
 from fastapi import FastAPI
 
@@ -19,13 +20,18 @@ import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._version import __version__
+from authsec_core.wire import DELEGATION_TOKEN_PATH
 from authsec_server import health, middleware, problems
 from authsec_server.authority import Authority
+from authsec_server.direct import Direct
 from authsec_server.settings import ServerSettings
 from authsec_server.telemetry.metrics import Metrics
 
 __all__ = ["create_app"]
 
+# FastAPI's own, from 0.160 or so on: it would export paths and queries, which have client ids in them, and the words of
+# exceptions, and let anyone say which trace a request belongs to. Ours is in `telemetry`.
+_NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _SUMMARY = "Agents, trust delegations, delegation tokens, signing keys, revocation and audit."
 
 
@@ -60,6 +66,7 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         docs_url=None,  # both pages would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,  # an older one keeps it as it keeps every name that it does not know
     )
     for router in (
         health.router,
@@ -80,5 +87,6 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         app.include_router(router)
     app.state.metrics = metrics
     problems.install(app)
+    app.add_middleware(Direct, path=DELEGATION_TOKEN_PATH, handler=tokens.delegation_token)
     middleware.install(app, settings, clock=clock, observer=metrics)
     return app

@@ -27,7 +27,7 @@ from authsec_server.db import migrate, tables
 from authsec_server.db.engine import Database
 from authsec_server.delegations.roles import Roles
 from authsec_server.delegations.service import Delegations
-from authsec_server.errors import ConflictError, UnsafeSettingsError
+from authsec_server.errors import ConflictError, StorageUnavailableError, UnsafeSettingsError
 from authsec_server.issuers.registry import Registry
 from authsec_server.issuers.rules import Own
 from authsec_server.issuers.service import Issuers
@@ -46,7 +46,7 @@ from authsec_server.telemetry.observer import UNOBSERVED, Observer
 from authsec_server.tokens.issue import Issuing, TokenService
 from authsec_server.tokens.own import OwnTokens
 from authsec_server.tokens.policy import Caps
-from authsec_server.tokens.service import TokenRecords
+from authsec_server.tokens.service import PURGED_AT_ONCE, TokenRecords
 from authsec_server.tokens.status import StatusLists
 from authsec_server.tokens.withdraw import Withdrawals
 
@@ -153,8 +153,8 @@ class Authority:
         """Lend an authority that runs on a database which was made before.
 
         Raises:
-            ConfigurationError: The database is not initialised, or of another release or tenant; or the master key is
-                missing or not the one that sealed it.
+            ConfigurationError: The database is not initialised, or of another tenant or a release that this one cannot
+                follow; or the master key is missing or not the one that sealed it.
             UnsafeSettingsError: It was made by `--dev`, and this is production; or the other way round.
             StorageUnavailableError: The database cannot be reached.
         """
@@ -186,7 +186,7 @@ class Authority:
             _Chore("signing keys", _TICK, lambda: self.keys.run_schedule(system_caller("schedule"))),
             _Chore("checkpoint", _TICK, self.checkpoints.write_if_due),
             _Chore("withdrawals", _TICK, Withdrawals(self.database, self.ledger).finish),
-            _Chore("purge", _PURGE_EVERY, self.token_records.purge),
+            _Chore("purge", _PURGE_EVERY, self._purge),
             _Chore("metrics", _TICK, self.observer.look),
         ]
         if self.settings.shared_limits:
@@ -199,11 +199,15 @@ class Authority:
                 await chore.run_if_due(self.clock, self.observer)
             await self.clock.asleep(_TICK)
 
+    async def _purge(self) -> None:
+        while await self.token_records.purge() >= PURGED_AT_ONCE:
+            pass  # requests had their turn in between
+
     async def ready(self) -> dict[str, bool]:
-        """Return what has to hold for requests to be answered, and whether it does. Costs two queries."""
+        """Return what has to hold for requests to be answered, and whether it does. Costs two or three queries."""
         found = {"database": False, "migrations": False, "signing_key": False, "ledger": self.ledger.is_running}
         with suppress(AuthSecError):
-            found["migrations"] = await migrate.current(self.database) == migrate.expected()
+            found["migrations"] = await migrate.suits(self.database)
             found["database"] = True
             found["signing_key"] = await self.keyring.has_active()
         return found
@@ -220,6 +224,9 @@ class _Chore:
         self._done_at = clock.steady()
         try:
             await self._work()
+        except StorageUnavailableError as exc:  # each second while the database is away, on every replica
+            _log.warning("the chore %s will be tried again: %s", self._name, exc.message)
+            observer.chore_failed(self._name)
         except Exception:  # noqa: BLE001 -- one chore that fails must end neither the others nor itself
             _log.exception("the chore %s failed and will be tried again", self._name)
             observer.chore_failed(self._name)
@@ -292,14 +299,7 @@ async def _make_server(database: Database, settings: ServerSettings, master: Mas
 
 
 async def _server_row(database: Database) -> Any:
-    revision = await migrate.current(database)
-    if revision is None:
-        raise ConfigurationError("the database is empty: run authsec-server init, or serve --dev")
-    if revision != migrate.expected():
-        raise ConfigurationError(
-            f"the database has revision {revision}, and this release needs {migrate.expected()}: run authsec-server "
-            "migrate, or install the release that made it"
-        )
+    await migrate.require_shape(database)
     async with database.read() as connection:
         row = (await connection.execute(sa.select(tables.server))).one_or_none()
     if row is None:

@@ -9,7 +9,6 @@ import asyncio
 import base64
 import json
 import shutil
-import ssl
 import threading
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -17,12 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import httpx
 import jwt
 import sqlalchemy as sa
+from behaviour.balancing import BARE as BARE
+from behaviour.balancing import Balanced
+from behaviour.replicas import Nursery, Replicas
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core.testing import FakeClock
@@ -37,13 +39,11 @@ from authsec_server.oauth.requests import ACCESS_TOKEN, TOKEN_EXCHANGE
 from authsec_server.settings import ServerSettings
 from authsec_server.testing import LocalPostgres, OnboardedAgent, RunningAuthority
 
-Kind = Literal["sqlite", "postgresql"]
+Kind = Literal["sqlite", "postgresql", "replicas"]  # replicas: three server processes on PostgreSQL
 KINDS: tuple[Kind, ...] = ("sqlite", "postgresql")
 NOBODY = "00000000-0000-4000-8000-000000000000"
 MADE_AT = 1_600_000_000.0  # epoch seconds: before every clock of a test
 PATIENCE = 60.0  # seconds for what should come at once
-# Loading the usual certificates takes longer than any request here, and plain http needs none.
-BARE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,9 @@ class Databases:
         url = f"sqlite:///{self._folder / name}.db" if kind == "sqlite" else self._postgres().create_database()
         public_url = "http://127.0.0.1:8321"  # nobody hears of it: a copy has its own
         settings = ServerSettings(dev=dev, database_url=url, master_key_file=key_file, public_url=public_url)
-        credential = asyncio.run(initialise(settings, clock=FakeClock(wall=MADE_AT)))
+        # Real servers go by the real time, and would replace a key of long ago.
+        clock = SYSTEM_CLOCK if kind == "replicas" else FakeClock(wall=MADE_AT)
+        credential = asyncio.run(initialise(settings, clock=clock))
         template = _Template(url=url, master_key_file=key_file, admin_token=credential.text())
         self._templates[kind, dev] = template
         return template
@@ -111,6 +113,11 @@ class Site:
         """The clock, of a site whose time the test moves."""
         assert isinstance(self.clock, FakeClock)
         return self.clock
+
+    @property
+    def base_urls(self) -> list[str]:
+        """Where its servers are reached."""
+        return [self.authority.base_url]
 
     @contextmanager
     def replica(self, **settings: Any) -> Iterator[Site]:
@@ -221,7 +228,7 @@ class Site:
     @contextmanager
     def verifier(self, **settings: Any) -> Iterator[TokenVerifier]:
         """Lend core's verifier with its default settings, which reads what this server publishes."""
-        with _Via(self.authority.base_url) as transport:
+        with Balanced(*self.base_urls) as transport:
             yield TokenVerifier(
                 issuer=self.authority.issuer,
                 audience="authsec-api",
@@ -236,7 +243,28 @@ class Site:
         return self.authority.run(lambda inner: verify_database(inner.database)).entries
 
 
+class ReplicatedSite(Site):
+    """An authority of three server processes, each of which gets every third request.
+
+    Attributes:
+        servers: The processes.
+        is_troubled: Whether the log may show failures, since the test makes some.
+    """
+
+    def __init__(self, servers: Replicas, http: httpx.Client) -> None:
+        # It offers what a test needs that goes over HTTP alone; the others do not run on this kind.
+        super().__init__("replicas", cast(RunningAuthority, servers), http, SYSTEM_CLOCK)
+        self.servers = servers
+        self.is_troubled = False
+
+    @property
+    def base_urls(self) -> list[str]:
+        """Where its servers are reached."""
+        return self.servers.base_urls
+
+
 OpenSite = Callable[..., AbstractContextManager[Site]]
+OpenReplicas = Callable[..., AbstractContextManager[ReplicatedSite]]
 
 
 @contextmanager
@@ -260,6 +288,30 @@ def running_site(
         found = Site(kind, authority, http, clock)
         yield found
         assert found.check_audit() > 0
+
+
+@contextmanager
+def replicated_site(databases: Databases, nursery: Nursery, folder: Path, **settings: Any) -> Iterator[ReplicatedSite]:
+    """Lend a site of three server processes. When it is given back, its audit is whole, and no server has failed.
+
+    Args:
+        settings: Of all servers.
+    """
+    with databases.copy("replicas") as database:
+        given = {"master_key_file": database.master_key_file, "log_level": "WARNING", **settings}
+        servers = Replicas(nursery, folder, database_url=database.url, admin_token=database.admin_token, **given)
+        with servers, httpx.Client(verify=BARE, trust_env=False, timeout=PATIENCE) as http:
+            found = ReplicatedSite(servers, http)
+            yield found
+            assert found.check_audit() > 0
+            assert found.is_troubled or "Traceback" not in servers.log, servers.log
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Ask again and again until something holds that is promised to hold soon."""
+    ends_at = SYSTEM_CLOCK.steady() + PATIENCE
+    while not holds():
+        assert SYSTEM_CLOCK.steady() < ends_at, "it does not come"
 
 
 def warm_up(authority: RunningAuthority) -> None:
@@ -411,16 +463,3 @@ def rows(site: Site) -> list[tuple[str, tuple[Any, ...]]]:
             return found
 
     return site.authority.run(read)
-
-
-class _Via(httpx.HTTPTransport):
-    """Sends everything to one server, as a balancer does that stands before several."""
-
-    def __init__(self, base_url: str) -> None:
-        super().__init__(verify=BARE)
-        parts = urlsplit(base_url)
-        self._host, self._port = parts.hostname, parts.port
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        request.url = request.url.copy_with(host=self._host, port=self._port)
-        return super().handle_request(request)

@@ -159,6 +159,7 @@ def changes(site: Site) -> list[int]:
 
 
 @pytest.mark.req("RA1")
+@pytest.mark.inside
 def test_the_description_names_every_route(site: Site, schema: dict[str, Any]) -> None:
     """There is no route beside those in `/openapi.json`, so that the tests here see all of them; and none is lost."""
     app = site.authority._serving._app  # type: ignore[union-attr]  # the one that runs

@@ -8,7 +8,7 @@ route's template and never a path, a query, a client, a scope or a token; of an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Tracer
 
-__all__ = ["CARRIERS", "UNTRACED", "Trace", "is_traced", "request_span", "step"]
+__all__ = ["CARRIERS", "UNTRACED", "Trace", "request_span", "step"]
 
 CARRIERS: Final = ("traceparent", "tracestate")  # the headers of https://www.w3.org/TR/trace-context/
 _SCOPE: Final = "authsec_server"  # the instrumentation scope: who speaks
@@ -45,24 +45,19 @@ class Trace:
 UNTRACED: Final = Trace()
 
 
-def is_traced() -> bool:
-    """Tell whether anyone listens; costs next to nothing where nobody does."""
-    return _application.tracer() is not None
-
-
-def request_span(request_id: str, carried: Mapping[str, str]) -> Trace:
-    """Return the span of one request.
+def request_span(request_id: str, carried: Callable[[], Mapping[str, str]]) -> Trace:
+    """Return the span of one request. It is here that it is looked whether anyone listens.
 
     Args:
-        carried: The headers of `CARRIERS`, from a peer that may say which trace it belongs to; else nothing.
+        carried: Returns the headers of `CARRIERS`, from a peer that may say which trace it belongs to; else nothing.
     """
-    tracer = _application.tracer()
-    return UNTRACED if tracer is None else _Span(tracer, "HTTP", {"authsec.request_id": request_id}, carried)
+    tracer = _application.look()
+    return UNTRACED if tracer is None else _Span(tracer, "HTTP", {"authsec.request_id": request_id}, carried())
 
 
 def step(name: Literal["authsec.decide", "authsec.sign"]) -> Trace:
     """Return the span of one step on the way to an answer, below the request's."""
-    tracer = _application.tracer()
+    tracer = _application.tracer
     return UNTRACED if tracer is None else _Span(tracer, name, {}, None)
 
 
@@ -145,12 +140,12 @@ class _Application:
     """The application's tracer, from the moment that it has set up an SDK."""
 
     def __init__(self) -> None:
-        self._tracer: Tracer | None = None
+        self.tracer: Tracer | None = None
 
-    def tracer(self) -> Tracer | None:
-        if self._tracer is None:
-            self._tracer = find_tracer(_SCOPE)
-        return self._tracer
+    def look(self) -> Tracer | None:
+        if self.tracer is None:
+            self.tracer = find_tracer(_SCOPE)
+        return self.tracer
 
 
 _application = _Application()
