@@ -190,10 +190,14 @@ def tests(session: nox.Session) -> None:
 
 
 def _tests_beside(session: nox.Session) -> None:
-    """Run the same tests with this Python, without coverage, the hundreds of `kill -9` and the pages' commands."""
+    """Run the same tests with this Python, but for what takes long and asks nothing that a Python could change.
+
+    That is: coverage, the hundreds of `kill -9`, requests that are made up, several servers, and the pages' commands.
+    """
     _install_without_framework(session)
     without = ["--ignore=packages/authsec-server/tests/crash", "--ignore=tests/test_docs_authority_commands.py"]
-    session.run("pytest", "-n", "2", *_WITHOUT_FRAMEWORK, *without, *session.posargs, env=_private(session))
+    chosen = ["-k", "not (replicas or fuzzing or outages or rolling or workers)"]
+    session.run("pytest", "-n", "2", *_WITHOUT_FRAMEWORK, *without, *chosen, *session.posargs, env=_private(session))
 
 
 for _version in PYTHONS:
@@ -284,7 +288,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=_one_of("3.11", "3.12", "3.10"))
 def bench(session: nox.Session) -> None:
-    """Measure P1-P6 and P9 beside other clients; write tables and plot for the docs. `-- --json` for programs."""
+    """Measure P1-P7, P9 and growth beside others; write tables and plot for the docs. `-- --json` for programs."""
     session.install("uv")
     folder = ["--wheels", str(_build(session)), "--folder", str(Path(session.create_tmp()).resolve() / "bench")]
     session.run("python", "-m", "benchmarks", *folder, *session.posargs, stderr=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import select
@@ -40,8 +41,7 @@ class Supervised:
         self.process = process
         self._lines: list[str] = []
         self._more = threading.Condition()  # guards the lines
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        threading.Thread(target=self._read, daemon=True).start()
         self.served: dict[str, str] = json.loads(process.stdout.readline())
 
     def workers(self) -> set[int]:
@@ -62,13 +62,6 @@ class Supervised:
         if client is not None:
             return client.get(url, params=params)
         return httpx.get(url, params=params, trust_env=False, verify=BARE, timeout=PATIENCE)
-
-    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End it, and return its exit code."""
-        self.process.send_signal(how)
-        code = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        return code
 
     @property
     def log(self) -> str:
@@ -100,12 +93,24 @@ def supervised(folder: Path) -> Iterator[Supervised]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervised]:
-    """One for all tests that leave it as it was."""
+    """One for all tests that leave it as it was. In the end it is killed, and nothing survives it."""
     with supervised(tmp_path_factory.mktemp("workers")) as found:
         found.wait_for("Application startup complete", times=2)
         yield found
-        assert found.end() == 0
         assert "Traceback" not in found.log, found.log
+        nothing_survives(found)
+
+
+def nothing_survives(server: Supervised) -> None:
+    """Kill the command, and see that the system kills its workers, and that its port is free."""
+    ends = [os.pidfd_open(pid) for pid in server.workers()]  # type: ignore[attr-defined,unused-ignore]  # on Linux only
+    server.process.kill()
+    for descriptor in ends:
+        assert select.select([descriptor], [], [], PATIENCE)[0], "it is still there"
+        os.close(descriptor)
+    server.process.wait(PATIENCE)
+    with socket.create_server(("127.0.0.1", int(server.served["base_url"].rpartition(":")[2]))):
+        pass
 
 
 class Load:
@@ -150,6 +155,22 @@ def test_workers_share_an_address(server: Supervised) -> None:
             await database.close()
 
     assert _database.run(verify) >= 20
+
+
+def test_workers_count_together(server: Supervised) -> None:
+    """Whichever answers, `/metrics` has what all of them did; also those that are gone."""
+
+    def issued() -> float:
+        proof = {"Authorization": f"Bearer {server.served['admin_token']}"}
+        url = f"{server.served['base_url']}/metrics"
+        text = httpx.get(url, headers=proof, trust_env=False, verify=BARE, timeout=PATIENCE).text
+        (line,) = [line for line in text.splitlines() if line.startswith("authsec_tokens_issued_total ")]
+        return float(line.split()[1])
+
+    before = issued()
+    for _ in range(6):
+        assert server.ask().status_code == 200
+    assert [issued() for _ in range(6)] == [before + 6] * 6
 
 
 def test_workers_are_replaced_one_by_one(server: Supervised) -> None:
@@ -201,28 +222,20 @@ def desk(clock: FakeClock, capsys: pytest.CaptureFixture[str]) -> Desk:
     return Desk(clock, capsys, None)
 
 
-def test_nothing_survives_the_supervisor(tmp_path: Path) -> None:
-    """When it is killed its workers are killed by the system, and the data and the port are free."""
-    with supervised(tmp_path) as server:
-        server.wait_for("Application startup complete", times=2)
-        ends = [os.pidfd_open(pid) for pid in server.workers()]  # type: ignore[attr-defined,unused-ignore]  # on Linux only
-        server.process.kill()
-        for descriptor in ends:
-            assert select.select([descriptor], [], [], PATIENCE)[0], "it is still there"
-            os.close(descriptor)
-        server.process.wait(PATIENCE)
-        with socket.create_server(("127.0.0.1", int(server.served["base_url"].rpartition(":")[2]))):
-            pass
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_signals_end_it_in_order(how: signal.Signals, code: int, tmp_path: Path) -> None:
+    """SIGTERM is what it was told to do; Ctrl-C is an interrupt, as for every other command."""
+    workers = _workers._Workers([], {}, {}, SYSTEM_CLOCK)
 
+    async def run() -> int:
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), how)
+        return await workers.run()
 
-def test_an_interrupt_ends_all(tmp_path: Path) -> None:
-    """Ctrl-C reaches all processes of a terminal; the command says that it was interrupted, and nobody complains."""
-    with supervised(tmp_path) as server:
-        server.wait_for("Application startup complete", times=2)
-        for pid in server.workers():
-            os.kill(pid, signal.SIGINT)
-        assert server.end(signal.SIGINT) == 130
-        assert "Traceback" not in server.log, server.log
+    if code:
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(run())
+    else:
+        assert asyncio.run(run()) == code
 
 
 def test_a_system_that_cannot_share_a_port(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

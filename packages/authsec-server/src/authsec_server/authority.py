@@ -226,6 +226,7 @@ class _Chore:
             await self._work()
         except StorageUnavailableError as exc:  # each second while the database is away, on every replica
             _log.warning("the chore %s will be tried again: %s", self._name, exc.message)
+            observer.chore_failed(self._name)
         except Exception:  # noqa: BLE001 -- one chore that fails must end neither the others nor itself
             _log.exception("the chore %s failed and will be tried again", self._name)
             observer.chore_failed(self._name)

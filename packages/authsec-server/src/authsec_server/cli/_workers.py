@@ -19,12 +19,15 @@ from dataclasses import dataclass, field
 from socket import socket
 from typing import Any, Final
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from authsec_core._clock import Clock
 from authsec_server.cli._outcome import FAILED
 from authsec_server.cli._worker import LAST_REQUESTS, READY
 
 __all__ = ["supervise"]
 
+_METRICS: Final = "PROMETHEUS_MULTIPROC_DIR"  # where the workers count together
 _START: Final = 60.0  # seconds that a worker may take until it answers, on a busy machine
 _GRACE: Final = LAST_REQUESTS + 5.0  # seconds until a worker that was told to end is killed
 _LIVED: Final = 10.0  # seconds after which a worker's end says nothing of the next one's
@@ -48,7 +51,7 @@ def supervise(listeners: Sequence[socket], settings: Mapping[str, Any], port: in
         settings: What the command line says of them; workers read the environment and files for themselves.
     """
     with tempfile.TemporaryDirectory(prefix="authsec-metrics-") as folder:
-        environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": folder}
+        environ = {**os.environ, _METRICS: folder}
         told = {"settings": {name: _plain(value) for name, value in settings.items()}, "port": port}
         return asyncio.run(_Workers([_Slot(listener) for listener in listeners], told, environ, clock).run())
 
@@ -145,7 +148,12 @@ class _Workers:
             _log.error("the worker %d did not end within %.0f s and is killed", worker.pid, _GRACE)
             worker.kill()
             await worker.wait()
+        self._forget(worker)
+
+    def _forget(self, worker: asyncio.subprocess.Process) -> None:
         self._living.discard(worker)
+        # Its connections count no more, its requests do.
+        mark_process_dead(worker.pid, self._environ[_METRICS])  # type: ignore[no-untyped-call]  # nobody has typed it
 
     async def _keep(self, slot: _Slot) -> None:
         """Put another worker wherever one ends that nobody told to."""
@@ -157,7 +165,7 @@ class _Workers:
                 if slot.worker is not worker:  # it was replaced
                     early, began = 0, self._clock.steady()
                     continue
-                self._living.discard(worker)
+                self._forget(worker)
                 early = 0 if self._clock.steady() - began > _LIVED else early + 1
                 fresh = None
                 while fresh is None:
