@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from authsec_server.agents.standing import Standing
 from authsec_server.errors import RefusedError
-from authsec_server.issuers.identity import UserIdentity
+from authsec_server.issuers.identity import UserIdentity, still_counts
 from authsec_server.tokens.claims import OnBehalf
 from authsec_server.tokens.policy import Ask, Caps
 
@@ -139,7 +139,7 @@ class UserSubject:
     def bounds(self, actor: Standing, moment: Moment) -> Bounds:
         """See `Subject`."""
         user = self.user
-        if (user.issuer_id, user.revision) not in moment.issuers or user.expires_at - moment.at < 1:
+        if not still_counts(user, moment.issuers, moment.at):
             raise _rejected()
         if user.may_act is not None and user.may_act not in (actor.client_id, actor.spiffe_id):
             raise RefusedError("subject_rejected", "the subject token names somebody else in may_act")
