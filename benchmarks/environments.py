@@ -28,6 +28,7 @@ _OURS = {
     "authsec": ("authsec-core", "authsec-autogen"),
     "autogen": ("authsec-core", "authsec-autogen[classic]"),
     "crewai": ("authsec-core", "authsec-crewai"),
+    "authority": ("authsec-core", "authsec-server[testing]"),
 }
 _FRAMEWORKS = {"autogen": "pyautogen", "crewai": "crewai"}  # environment -> distribution
 
@@ -60,6 +61,11 @@ class Environments:
             what = _FRAMEWORKS.get(name, name)
             told[what] = self.failures[name] if python is None else _version(python, what)
         return told
+
+    def version(self, name: str, distribution: str) -> str:
+        """Return which version of a distribution an environment has, or why it could not be made."""
+        python = self.python(name)
+        return self.failures[name] if python is None else _version(python, distribution)
 
     def _make(self, name: str) -> None:
         place = self._folder / name

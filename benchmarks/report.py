@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-__all__ = ["Goal", "Report", "Row", "Section", "from_json", "number", "to_json", "to_markdown", "to_text"]
+__all__ = ["Goal", "Group", "Report", "Row", "Section", "from_json", "number", "to_json", "to_markdown", "to_text"]
 
 Kind = Literal["ours", "floor", "reference"]
+Group = Literal["clients", "authority"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +66,7 @@ class Section:
         ratio_to: What the rows' ratios are to.
         how: How it was measured, in a sentence or two.
         log: Whether the figures are better compared on a logarithmic scale.
+        group: What was measured: each has its own place in the docs.
     """
 
     id: str
@@ -75,6 +77,7 @@ class Section:
     rows: tuple[Row, ...]
     goals: tuple[Goal, ...]
     log: bool = False
+    group: Group = "clients"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,10 @@ class Report:
     machine: dict[str, str]
     versions: dict[str, str]
     sections: tuple[Section, ...]
+
+    def of(self, group: Group) -> Report:
+        """Return what it says of one group."""
+        return replace(self, sections=tuple(section for section in self.sections if section.group == group))
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -165,6 +172,8 @@ def _markdown(report: Report) -> Iterator[str]:
             what, value, ratio, note = _cells(row, section)
             what = f"**{what}**" if row.kind == "ours" else f"*{what}*" if row.kind == "floor" else what
             yield f"| {what} | {value} | {ratio.removeprefix('× ')} | {note} |"
+    if not report.versions:
+        return
     yield "\n### Versions\n"
     yield ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items())) + "."
 

@@ -14,6 +14,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 IDS = ("P1", "P2", "P3", "P4", "P5", "P6", "P9")
+OF_THE_AUTHORITY = ("P7", "growth")
+_ALL = (*IDS, *OF_THE_AUTHORITY)
+PAGE = (
+    "before\n<!-- figures -->\nold\n<!-- /figures -->\nbetween\n"
+    "<!-- figures of the authority -->\nolder\n<!-- /figures of the authority -->\nafter\n"
+)
 
 
 def _section(number: str) -> dict[str, Any]:
@@ -25,6 +31,7 @@ def _section(number: str) -> dict[str, Any]:
         "ratio_to": "the floor",
         "how": "So.",
         "log": number == "P1",
+        "group": "authority" if number in OF_THE_AUTHORITY else "clients",
         "rows": [
             {**row, "what": "floor", "kind": "floor", "value": 100.0, "ratio": 1.0},
             {**row, "what": "authsec", "kind": "ours", "value": 150.2, "ratio": 1.502},
@@ -42,9 +49,9 @@ def _section(number: str) -> dict[str, Any]:
 @pytest.fixture
 def run(tmp_path: Path) -> dict[str, Any]:
     """Return what the program tells and draws of a run with fixed figures."""
-    told = {"machine": {"python": "CPython"}, "versions": {"other": "1.0"}, "sections": [_section(n) for n in IDS]}
+    told = {"machine": {"python": "CPython"}, "versions": {"other": "1.0"}, "sections": [_section(n) for n in _ALL]}
     (tmp_path / "run.json").write_text(json.dumps(told), encoding="utf-8")
-    (tmp_path / "page.md").write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n", encoding="utf-8")
+    (tmp_path / "page.md").write_text(PAGE, encoding="utf-8")
     places = ["--page", str(tmp_path / "page.md"), "--plot", str(tmp_path / "plot.svg")]
     command = [sys.executable, "-m", "benchmarks", "--from", str(tmp_path / "run.json"), *places]
     shown = [
@@ -55,7 +62,7 @@ def run(tmp_path: Path) -> dict[str, Any]:
     return {"text": shown[0], "json": json.loads(shown[1]), "page": page, "plot": plot, "told": told}
 
 
-@pytest.mark.parametrize("number", IDS)
+@pytest.mark.parametrize("number", _ALL)
 def test_every_goal_is_told(run: dict[str, Any], number: str) -> None:
     """Each part of the run is in the table for the terminal and on the page of the docs."""
     assert f"{number}  title of {number}" in run["text"]
@@ -80,8 +87,33 @@ def test_a_client_without_a_figure_stays_in_the_report(run: dict[str, Any]) -> N
 def test_only_what_is_between_the_markers_changes(run: dict[str, Any]) -> None:
     """The text around the figures is the author's."""
     assert run["page"].startswith("before\n<!-- figures -->\n")
-    assert run["page"].endswith("<!-- /figures -->\nafter\n")
+    assert "<!-- /figures -->\nbetween\n<!-- figures of the authority -->\n" in run["page"]
+    assert run["page"].endswith("<!-- /figures of the authority -->\nafter\n")
     assert "old" not in run["page"]
+
+
+def test_the_halves_of_a_run_have_their_places(run: dict[str, Any]) -> None:
+    """What was measured of the authority is not among the clients, neither on the page nor in the plot."""
+    clients, _, authority = run["page"].partition("between")
+    assert "title of P1" in clients
+    assert "title of P7" not in clients
+    assert "title of P7" in authority
+    assert "title of P1" not in authority
+    assert "P7" not in run["plot"]
+
+
+def test_what_was_not_measured_leaves_the_page_as_it_is(tmp_path: Path) -> None:
+    """A run of the authority alone changes its own figures, and no plot is drawn."""
+    told = {"machine": {"python": "CPython"}, "versions": {}, "sections": [_section("P7")]}
+    (tmp_path / "run.json").write_text(json.dumps(told), encoding="utf-8")
+    (tmp_path / "page.md").write_text(PAGE, encoding="utf-8")
+    places = ["--page", str(tmp_path / "page.md"), "--plot", str(tmp_path / "plot.svg")]
+    command = [sys.executable, "-m", "benchmarks", "--from", str(tmp_path / "run.json"), *places]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    page = (tmp_path / "page.md").read_text(encoding="utf-8")
+    assert "\nold\n" in page
+    assert "older" not in page
+    assert not (tmp_path / "plot.svg").exists()
 
 
 def test_the_json_of_a_run_can_be_shown_again(run: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 import authsec_server.agents.routes as agents
 import authsec_server.audit.routes as audit
 import authsec_server.delegations.routes as delegations
+import authsec_server.issuers.routes as issuers
 import authsec_server.keys.routes as keys
 import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
@@ -62,6 +63,7 @@ ROUTERS = (
     delegations.router,
     tokens.admin,
     keys.admin,
+    issuers.router,
     operators.router,
     audit.router,
     telemetry.router,
@@ -81,6 +83,7 @@ REPLIES: Final = {
     "Delegation": "DelegationReply",
     "Token": "Token",
     "Dry run": "DryRunReply",
+    "Issuer": "IssuerReply",
     "Signing key": "authsec_server__keys__routes__KeyReply",
     "Checkpoint": "CheckpointReply",
     "Operator": "OperatorReply",
@@ -367,7 +370,7 @@ def _actions() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch(
-            r"(token|client|key|role|delegation|operator|operator_token|signing_key|audit)\.[a-z]+", node.value
+            r"(token|client|key|role|delegation|issuer|operator|operator_token|signing_key|audit)\.[a-z]+", node.value
         )
     }
 

@@ -51,6 +51,7 @@ AT_THE_RIM = frozenset(
     {
         "app",
         "deps",
+        "direct",
         "health",
         "middleware",
         "oauth.authentication",

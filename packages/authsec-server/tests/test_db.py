@@ -6,7 +6,9 @@ import asyncio
 import sqlite3
 import ssl
 import traceback
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -22,6 +24,7 @@ from authsec_core.errors import ConfigurationError
 from authsec_core.testing import FakeClock
 from authsec_server.db import migrate, tables
 from authsec_server.db.engine import Database
+from authsec_server.db.settlers import SqliteSettler
 from authsec_server.db.url import database_url, is_protected, tls
 from authsec_server.errors import StorageUnavailableError
 from authsec_server.testing import LocalPostgres
@@ -60,19 +63,92 @@ def test_a_second_active_signing_key_is_impossible(database_url: str) -> None:
 
 
 def test_what_raises_is_undone(database_url: str) -> None:
-    """A transaction whose work raises leaves nothing behind, and the error is the work's own."""
+    """A transaction whose work raises leaves nothing behind, and the error is the work's own; on either way."""
 
     async def run() -> None:
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(sa.delete(tables.head))
             raise LookupError
 
+        def settled(connection: sa.Connection) -> None:
+            connection.execute(sa.delete(tables.head))
+            raise LookupError
+
         async with made(database_url) as database:
-            with pytest.raises(LookupError):
-                await database.write(work)
+            for doing in (database.write(work), database.settle(settled)):
+                with pytest.raises(LookupError):
+                    await doing
             assert len(await rows(database, tables.head)) == 1
 
     asyncio.run(run())
+
+
+def test_what_is_settled_is_committed_in_one_line(database_url: str) -> None:
+    """Work on the thread and work on the loop take turns with the database, and each sees what was committed before."""
+
+    async def run() -> None:
+        def more(connection: sa.Connection) -> int:
+            before = connection.execute(sa.select(tables.head.c.seq).with_for_update()).scalar_one()
+            connection.execute(sa.update(tables.head).values(seq=before + 1))
+            return int(before)
+
+        async with made(database_url) as database:
+            ways = [database.settle(more) if n % 2 else database.write(_on_loop(more)) for n in range(6)]
+            assert sorted([await way for way in ways]) == list(range(6))
+            assert [row.seq for row in await rows(database, tables.head)] == [6]
+
+    asyncio.run(run())
+
+
+def test_who_waits_for_this_process_does_not_look_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SQLite a transaction on the thread begins as soon as the one on the loop has ended, and not after a pause."""
+    monkeypatch.setattr("authsec_server.db.engine._SQLITE_WAIT", 0.0)
+    clock = FakeClock()
+
+    async def run() -> None:
+        entered, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(connection: AsyncConnection) -> None:
+            await connection.execute(sa.update(tables.head).values(seq=7))
+            entered.set()
+            await go_on.wait()
+
+        async with made(f"sqlite:///{tmp_path / 'authsec.db'}", clock=clock) as database:
+            first = asyncio.create_task(database.write(slow))
+            await entered.wait()
+            second = asyncio.create_task(
+                database.settle(lambda c: c.execute(sa.select(tables.head.c.seq)).scalar_one())
+            )
+            await asyncio.sleep(0)
+            thread = cast("SqliteSettler", database._settler)._thread
+            await asyncio.get_running_loop().run_in_executor(thread, int)  # behind what the thread was given, if it was
+            go_on.set()
+            await first
+            assert await second == 7
+
+    asyncio.run(run())
+    assert clock.slept == ()
+
+
+def _on_loop(work: Callable[[sa.Connection], int]) -> Callable[[AsyncConnection], Awaitable[int]]:
+    return lambda connection: connection.run_sync(work)
+
+
+def test_a_thread_is_back_when_its_connection_has_gone(postgres: LocalPostgres) -> None:
+    """After PostgreSQL was restarted, what is settled goes through, on a new connection."""
+    url = postgres.create_database()
+
+    async def run() -> None:
+        async with made(url) as database:
+            end = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            assert await database.settle(lambda connection: connection.execute(sa.select(1)).scalar_one()) == 1
+            await database.write(lambda connection: connection.execute(end))
+            assert await database.settle(lambda connection: connection.execute(sa.select(2)).scalar_one()) == 2
+
+    asyncio.run(run())
+    postgres.drop_database(url)
 
 
 @pytest.mark.req("RA8")
@@ -112,13 +188,18 @@ def test_a_database_that_stays_busy_is_unavailable(tmp_path: Path) -> None:
         async with made(f"sqlite:///{path}", clock=clock, timeout=1.0) as database:
             other = sqlite3.connect(path, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(StorageUnavailableError):
-                await database.write(lambda connection: connection.execute(sa.delete(tables.head)))
+            for doing in (
+                database.write(lambda connection: connection.execute(sa.delete(tables.head))),
+                database.settle(lambda connection: connection.execute(sa.delete(tables.head))),
+            ):
+                before = sum(clock.slept)
+                with pytest.raises(StorageUnavailableError):
+                    await doing
+                assert 0.5 < sum(clock.slept) - before <= 1.0
             other.close()
             assert len(await rows(database, tables.head)) == 1
 
     asyncio.run(run())
-    assert 0.5 < sum(clock.slept) <= 1.0
 
 
 def test_reading_does_not_wait_for_who_writes(database_url: str) -> None:
@@ -144,14 +225,19 @@ def test_sqlite_keeps_what_it_acknowledged(tmp_path: Path) -> None:
         async with made(f"sqlite:///{tmp_path / 'authsec.db'}") as database:
 
             async def pragmas(connection: AsyncConnection) -> list[object]:
-                names = ("journal_mode", "synchronous", "foreign_keys")
-                return [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one() for name in names]
+                return await connection.run_sync(_pragmas)
 
             assert await database.write(pragmas) == ["wal", 2, 1]
+            assert await database.settle(_pragmas) == ["wal", 2, 1]
             async with database.read() as connection:
                 assert await pragmas(connection) == ["wal", 2, 1]
 
     asyncio.run(run())
+
+
+def _pragmas(connection: sa.Connection) -> list[object]:
+    names = ("journal_mode", "synchronous", "foreign_keys")
+    return [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +257,8 @@ def test_a_database_that_is_away_is_unavailable() -> None:
         database = Database("postgresql://nobody:x@127.0.0.1:1/none", clock=FakeClock(), timeout=1.0)
         with pytest.raises(StorageUnavailableError):
             await database.write(lambda connection: connection.execute(sa.text("SELECT 1")))
+        with pytest.raises(StorageUnavailableError):
+            await database.settle(lambda connection: connection.execute(sa.text("SELECT 1")))
         with pytest.raises(StorageUnavailableError):
             async with database.read():
                 pass
@@ -193,6 +281,8 @@ def test_a_database_that_does_not_let_us_in_is_unavailable(postgres: LocalPostgr
         database = Database(urlunsplit(changed), clock=FakeClock(), timeout=1.0)
         with pytest.raises(StorageUnavailableError):
             await database.write(lambda connection: connection.execute(sa.text("SELECT 1")))
+        with pytest.raises(StorageUnavailableError):
+            await database.settle(lambda connection: connection.execute(sa.text("SELECT 1")))
         with pytest.raises(StorageUnavailableError):
             async with database.read():
                 pass

@@ -326,6 +326,17 @@ def test_the_authority_is_served_with_these_limits() -> None:
     assert door.limits == ConnectionLimits(head=3.0, reading=7.0, before=67_584, most=8, most_of_address=2)
 
 
+@pytest.mark.parametrize(("proxies", "warns"), [(None, True), ("10.0.0.0/8", False)])
+def test_a_proxy_that_nobody_named_is_told_of(
+    proxies: str | None, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Behind it everyone has one address: one who guesses would make all of them wait."""
+    given = {"public_url": "https://authority.example.com", "data_dir": "/srv/authsec", "behind_proxy": True}
+    settings = ServerSettings(**given, trusted_proxies=proxies)  # type: ignore[arg-type]  # each is of its field's kind
+    uvicorn_config(FastAPI(), settings, last_requests=1)
+    assert ("AUTHSEC_SERVER_TRUSTED_PROXIES" in caplog.text) is warns
+
+
 def _until(holds: Callable[[], bool]) -> None:
     """Wait for what the server's thread does."""
     waited = threading.Event()

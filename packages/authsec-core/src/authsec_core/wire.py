@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from authsec_core.scopes import format_scopes
@@ -173,7 +174,12 @@ def format_time(at: float) -> str:
     >>> format_time(1.5)
     '1970-01-01T00:00:01Z'
     """
-    return datetime.fromtimestamp(math.floor(at), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _format_second(math.floor(at))
+
+
+@lru_cache(maxsize=64)  # what a server writes in one second is mostly about that second
+def _format_second(at: int) -> str:
+    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:

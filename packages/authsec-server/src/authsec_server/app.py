@@ -20,8 +20,10 @@ import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._version import __version__
+from authsec_core.wire import DELEGATION_TOKEN_PATH
 from authsec_server import health, middleware, problems
 from authsec_server.authority import Authority
+from authsec_server.direct import Direct
 from authsec_server.settings import ServerSettings
 from authsec_server.telemetry.metrics import Metrics
 
@@ -85,5 +87,6 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         app.include_router(router)
     app.state.metrics = metrics
     problems.install(app)
+    app.add_middleware(Direct, path=DELEGATION_TOKEN_PATH, handler=tokens.delegation_token)
     middleware.install(app, settings, clock=clock, observer=metrics)
     return app

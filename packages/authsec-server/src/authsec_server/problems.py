@@ -51,6 +51,7 @@ __all__ = [
     "answer",
     "install",
     "oauth_responses",
+    "refusal",
     "responses",
     "sdk_responses",
     "unexpected",
@@ -256,6 +257,24 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # https://fastapi.tiangolo.com/how-to/extending-openapi/
 
 
+def refusal(scope: Scope, exc: AuthSecError) -> Response:
+    """Return the response to a request that ended with this error of ours, and log what is our own fault."""
+    row = next(ERRORS[kind] for kind in type(exc).__mro__ if kind in ERRORS)
+    if not row.says:
+        return unexpected(scope, exc)
+    status = row.sdk_status if row.sdk_status is not None and _is_sdk(scope) else row.status
+    trouble = Trouble(status=status, code=exc.code, detail=exc.message, headers=_retry(row.retry_after))
+    if isinstance(exc, RefusedError):
+        trouble = replace(trouble, status=REFUSALS[exc.reason], code=exc.reason)
+    elif isinstance(exc, InvalidRequestError):
+        trouble = replace(trouble, member=exc.field)
+    elif isinstance(exc, RateLimitedError):
+        trouble = replace(trouble, headers=_retry(exc.retry_after))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("%s: %s (%s)", exc.code, exc.message, type(exc.__cause__).__name__)
+    return answer(scope, trouble)
+
+
 def unexpected(scope: Scope, exc: Exception) -> Response:
     """Log an error that nobody expected, and return a response that says nothing about it."""
     _log.error("unexpected %s", type(exc).__name__, exc_info=exc)
@@ -287,20 +306,7 @@ def _declared(model: type[BaseModel], statuses: Iterable[int]) -> dict[int | str
 
 async def _domain_error(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, AuthSecError)
-    row = next(ERRORS[kind] for kind in type(exc).__mro__ if kind in ERRORS)
-    if not row.says:
-        return unexpected(request.scope, exc)
-    status = row.sdk_status if row.sdk_status is not None and _is_sdk(request.scope) else row.status
-    trouble = Trouble(status=status, code=exc.code, detail=exc.message, headers=_retry(row.retry_after))
-    if isinstance(exc, RefusedError):
-        trouble = replace(trouble, status=REFUSALS[exc.reason], code=exc.reason)
-    elif isinstance(exc, InvalidRequestError):
-        trouble = replace(trouble, member=exc.field)
-    elif isinstance(exc, RateLimitedError):
-        trouble = replace(trouble, headers=_retry(exc.retry_after))
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        _log.error("%s: %s (%s)", exc.code, exc.message, type(exc.__cause__).__name__)
-    return answer(request.scope, trouble)
+    return refusal(request.scope, exc)
 
 
 async def _invalid_request(request: Request, exc: Exception) -> Response:

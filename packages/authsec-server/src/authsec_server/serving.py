@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import uvicorn
@@ -14,6 +15,8 @@ from authsec_server.telemetry.observer import UNOBSERVED, Observer
 
 __all__ = ["uvicorn_config"]
 
+_log = logging.getLogger("authsec.server")
+
 
 def uvicorn_config(
     app: FastAPI, settings: ServerSettings, *, last_requests: int, clock: Clock = SYSTEM_CLOCK, **more: Any
@@ -25,6 +28,11 @@ def uvicorn_config(
         clock: For tests.
         more: Of `uvicorn.Config`.
     """
+    if settings.behind_proxy and not settings.trusted_proxies:
+        _log.warning(
+            "no proxy is trusted, so that everyone seems to come from its address and shares its limits: name it in "
+            "AUTHSEC_SERVER_TRUSTED_PROXIES"
+        )
     observer: Observer = getattr(app.state, "metrics", UNOBSERVED)
     door = Door(ConnectionLimits.of(settings), clock=clock, closed=observer.connection_closed)
     observer.watch("connections", lambda: door.open)

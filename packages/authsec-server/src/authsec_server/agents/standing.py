@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_server.db.tables import client_keys, clients, roles, trust_delegations
 
-__all__ = ["ClientState", "Delegation", "Standing", "StoredKey", "load_standings"]
+__all__ = ["ClientState", "Delegation", "Standing", "StoredKey", "load_standings", "read_standings"]
 
 ClientState = Literal["active", "disabled", "revoked"]
 
@@ -81,11 +81,16 @@ class Standing:
 
 async def load_standings(connection: AsyncConnection, client_ids: Collection[str]) -> dict[str, Standing]:
     """Return the standing of each of these clients that exists. Three queries, however many there are."""
+    return await connection.run_sync(read_standings, client_ids)
+
+
+def read_standings(connection: sa.Connection, client_ids: Collection[str]) -> dict[str, Standing]:
+    """Return the same, where nothing is awaited."""
     if not client_ids:
         return {}
-    keys = await _keys(connection, client_ids)
-    delegations = await _delegations(connection, client_ids)
-    found = await connection.execute(sa.select(clients).where(clients.c.client_id.in_(client_ids)))
+    keys = _keys(connection, client_ids)
+    delegations = _delegations(connection, client_ids)
+    found = connection.execute(_CLIENTS, {"ids": list(client_ids)})
     return {
         row.client_id: Standing(
             client_id=row.client_id,
@@ -102,9 +107,9 @@ async def load_standings(connection: AsyncConnection, client_ids: Collection[str
     }
 
 
-async def _keys(connection: AsyncConnection, client_ids: Collection[str]) -> dict[str, list[StoredKey]]:
+def _keys(connection: sa.Connection, client_ids: Collection[str]) -> dict[str, list[StoredKey]]:
     found: dict[str, list[StoredKey]] = {}
-    for row in await connection.execute(sa.select(client_keys).where(client_keys.c.client_id.in_(client_ids))):
+    for row in connection.execute(_KEYS, {"ids": list(client_ids)}):
         key = StoredKey(
             key_id=row.key_id,
             mac=None if row.mac is None else bytes(row.mac),
@@ -116,15 +121,9 @@ async def _keys(connection: AsyncConnection, client_ids: Collection[str]) -> dic
     return found
 
 
-async def _delegations(connection: AsyncConnection, client_ids: Collection[str]) -> dict[str, list[Delegation]]:
+def _delegations(connection: sa.Connection, client_ids: Collection[str]) -> dict[str, list[Delegation]]:
     found: dict[str, list[Delegation]] = {}
-    query = (
-        sa.select(trust_delegations, roles.c.permissions)
-        .join(roles, roles.c.name == trust_delegations.c.role)
-        .where(trust_delegations.c.client_id.in_(client_ids))
-        .order_by(trust_delegations.c.created_at, trust_delegations.c.delegation_id)
-    )
-    for row in await connection.execute(query):
+    for row in connection.execute(_DELEGATIONS, {"ids": list(client_ids)}):
         delegation = Delegation(
             delegation_id=row.delegation_id,
             role=row.role,
@@ -139,3 +138,30 @@ async def _delegations(connection: AsyncConnection, client_ids: Collection[str])
         )
         found.setdefault(row.client_id, []).append(delegation)
     return found
+
+
+# Made once: putting them together takes longer than SQLite takes to answer them.
+_IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
+_CLIENTS = sa.select(
+    clients.c.client_id,
+    clients.c.name,
+    clients.c.agent_type,
+    clients.c.platform,
+    clients.c.selectors,
+    clients.c.spiffe_id,
+    clients.c.state,
+).where(clients.c.client_id.in_(_IDS))
+_KEYS = sa.select(
+    client_keys.c.client_id,
+    client_keys.c.key_id,
+    client_keys.c.mac,
+    client_keys.c.jwk,
+    client_keys.c.not_after,
+    client_keys.c.revoked_at,
+).where(client_keys.c.client_id.in_(_IDS))
+_DELEGATIONS = (
+    sa.select(trust_delegations, roles.c.permissions)
+    .join(roles, roles.c.name == trust_delegations.c.role)
+    .where(trust_delegations.c.client_id.in_(_IDS))
+    .order_by(trust_delegations.c.created_at, trust_delegations.c.delegation_id)
+)

@@ -19,10 +19,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_core._clock import Clock
-from authsec_server.agents.standing import Standing, load_standings
+from authsec_server.agents.standing import Standing, read_standings
 from authsec_server.audit.chain import chained, columns, sealed_text
 from authsec_server.audit.entry import Caller, Entry
 from authsec_server.db import tables
+from authsec_server.db.bulk import append, first_row
 from authsec_server.db.engine import Database
 from authsec_server.errors import StorageUnavailableError
 from authsec_server.telemetry.observer import UNOBSERVED, Observer
@@ -229,31 +230,32 @@ class Ledger:
         entries: list[Entry] = []
 
         async def transaction(connection: AsyncConnection) -> Any:
-            page = await _Page.open(connection)
+            page = await connection.run_sync(_Page.open)
             change = Change(connection, self._clock.wall())
             if item.by is not None and self._recheck is not None:
                 await self._recheck(connection, item.by, change.at)
             result = await item.work(change)
             page.write(change.entries, change.at)
             entries[:] = change.entries
-            await page.close(policy_changed=change.touches_policy)
+            await connection.run_sync(page.close, policy_changed=change.touches_policy)
             return result
 
         started_at = self._clock.steady()
         try:
             waiting.resolve(await self._database.write(transaction))
-            self._observer.settled(entries, asked=0, issued=0, seconds=self._clock.steady() - started_at)
         except DBAPIError as exc:
             waiting.fail(self._refused(exc))
         except Exception as exc:  # noqa: BLE001 -- whatever it is, it belongs to the one who asked for the change
             waiting.fail(exc)
+        else:
+            self._count(entries, asked=0, issued=0, started_at=started_at)
 
     async def _settle(self, batch: Sequence[tuple[_Waiting, Question[Any]]]) -> None:
         if not batch:
             return
         questions, started_at = [question for _, question in batch], self._clock.steady()
         try:
-            outcomes = await self._database.write(lambda connection: self._decide(connection, questions))
+            outcomes = await self._database.settle(lambda connection: self._decide(connection, questions))
         except DBAPIError as exc:
             if len(batch) == 1:
                 batch[0][0].fail(self._refused(exc))
@@ -266,23 +268,27 @@ class Ledger:
         else:
             for (waiting, _), outcome in zip(batch, outcomes, strict=True):
                 outcome.tell(waiting)
-            self._observer.settled(
-                [outcome.entry for outcome in outcomes if outcome.entry is not None],
-                asked=len(batch),
-                issued=sum(outcome.is_issued for outcome in outcomes),
-                seconds=self._clock.steady() - started_at,
-            )
+            recorded = [outcome.entry for outcome in outcomes if outcome.entry is not None]
+            issued = sum(outcome.is_issued for outcome in outcomes)
+            self._count(recorded, asked=len(batch), issued=issued, started_at=started_at)
+
+    def _count(self, entries: Sequence[Entry], *, asked: int, issued: int, started_at: float) -> None:
+        try:
+            seconds = self._clock.steady() - started_at
+            self._observer.settled(entries, asked=asked, issued=issued, seconds=seconds)
+        except Exception:  # noqa: BLE001 -- the loop must go on, whether it can be counted or not
+            _log.exception("what was settled could not be counted")
 
     def _refused(self, exc: DBAPIError) -> StorageUnavailableError:
         self._observer.database_failed("refused")
         return _refused(exc)
 
-    async def _decide(self, connection: AsyncConnection, questions: Sequence[Question[Any]]) -> list[_Outcome]:
-        page = await _Page.open(connection)
+    def _decide(self, connection: sa.Connection, questions: Sequence[Question[Any]]) -> list[_Outcome]:
+        page = _Page.open(connection)
         asked_about = {question.client_id for question in questions if question.client_id is not None}
-        known = await self._memory.recall(connection, page.policy_version, asked_about)
-        parents = await _parents(connection, {question.parent_jti for question in questions} - {None})
-        used = await _used(connection, {question.mark for question in questions} - {None})
+        known = self._memory.recall(connection, page.policy_version, asked_about)
+        parents = _parents(connection, {question.parent_jti for question in questions} - {None})
+        used = _used(connection, {question.mark for question in questions} - {None})
         at = self._clock.wall()
         outcomes: list[_Outcome] = []
         for question in questions:
@@ -309,7 +315,7 @@ class Ledger:
                 page.use(question.mark, verdict.used_until)
             is_issued = verdict.token is not None
             outcomes.append(_Outcome(result=verdict.result, entry=verdict.entry, is_issued=is_issued))
-        await page.close(policy_changed=False)
+        page.close(connection, policy_changed=False)
         return outcomes
 
 
@@ -360,8 +366,7 @@ class _Outcome:
 class _Page:
     """The head of the chain, held, and what will be appended to it."""
 
-    def __init__(self, connection: AsyncConnection, row: Any) -> None:
-        self._connection = connection
+    def __init__(self, row: Any) -> None:
         self._seq: int = row.seq
         self._hash: str = row.hash
         self.policy_version: int = row.policy_version
@@ -371,11 +376,11 @@ class _Page:
         self._marks: list[dict[str, Any]] = []
 
     @classmethod
-    async def open(cls, connection: AsyncConnection) -> _Page:
-        row = (await connection.execute(_HEAD)).one_or_none()
+    def open(cls, connection: sa.Connection) -> _Page:
+        row = first_row(connection, tables.head)
         if row is None:
             raise StorageUnavailableError("the database has no head of the audit: run authsec-server init")
-        return cls(connection, row)
+        return cls(row)
 
     def write(self, entries: Sequence[Entry], at: float) -> None:
         for entry in entries:
@@ -390,35 +395,22 @@ class _Page:
     def use(self, mark: str, until: float) -> None:
         self._marks.append({"mark": mark, "expires_at": until})
 
-    async def close(self, *, policy_changed: bool) -> None:
-        if self._marks:
-            await self._connection.execute(_INSERT_MARKS, self._marks)
-        if self._tokens:
-            await self._connection.execute(_INSERT_TOKENS, self._tokens)
-        if self._entries:
-            await self._connection.execute(_INSERT_ENTRIES, self._entries)
-        if self._entries or self._tokens or policy_changed:
-            await self._connection.execute(
-                _MOVE_HEAD,
-                {
-                    "new_seq": self._seq,
-                    "new_hash": self._hash,
-                    "new_version": self.policy_version + policy_changed,
-                    "new_index": self.next_index,
-                },
-            )
+    def close(self, connection: sa.Connection, *, policy_changed: bool) -> None:
+        if not (self._entries or self._tokens or self._marks or policy_changed):
+            return
+        append(
+            connection,
+            {tables.used_marks: self._marks, tables.tokens: self._tokens, tables.audit: self._entries},
+            tables.head,
+            {
+                "seq": self._seq,
+                "hash": self._hash,
+                "policy_version": self.policy_version + policy_changed,
+                "next_index": self.next_index,
+            },
+        )
 
 
-_HEAD: Final = sa.select(tables.head).with_for_update()
-_INSERT_MARKS: Final = sa.insert(tables.used_marks)
-_INSERT_TOKENS: Final = sa.insert(tables.tokens)
-_INSERT_ENTRIES: Final = sa.insert(tables.audit)
-_MOVE_HEAD: Final = sa.update(tables.head).values(
-    seq=sa.bindparam("new_seq"),
-    hash=sa.bindparam("new_hash"),
-    policy_version=sa.bindparam("new_version"),
-    next_index=sa.bindparam("new_index"),
-)
 _TRUSTED_ISSUERS: Final = sa.select(tables.issuers.c.issuer_id, tables.issuers.c.revision).where(
     tables.issuers.c.enabled, tables.issuers.c.revoked_at.is_(None)
 )
@@ -429,18 +421,18 @@ def _row(entry: Entry, seq: int, at: float, text: str, digest: str) -> dict[str,
     return {"seq": seq, "at": at, **columns(entry), "text": text, "hash": digest}
 
 
-async def _parents(connection: AsyncConnection, jtis: Collection[str | None]) -> dict[str, Any]:
+def _parents(connection: sa.Connection, jtis: Collection[str | None]) -> dict[str, Any]:
     if not jtis:
         return {}
-    found = await connection.execute(sa.select(tables.tokens).where(tables.tokens.c.jti.in_(jtis)))
+    found = connection.execute(sa.select(tables.tokens).where(tables.tokens.c.jti.in_(jtis)))
     return {row.jti: row for row in found}
 
 
-async def _used(connection: AsyncConnection, marks: Collection[str | None]) -> set[str]:
+def _used(connection: sa.Connection, marks: Collection[str | None]) -> set[str]:
     if not marks:
         return set()
     used = sa.select(tables.used_marks.c.mark).where(tables.used_marks.c.mark.in_(marks))
-    return set((await connection.execute(used)).scalars())
+    return set(connection.execute(used).scalars())
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,15 +451,15 @@ class _Memory:
         self._kid: str | None = None
         self._issuers: frozenset[tuple[str, int]] = frozenset()
 
-    async def recall(self, connection: AsyncConnection, version: int, client_ids: set[str]) -> _Known:
+    def recall(self, connection: sa.Connection, version: int, client_ids: set[str]) -> _Known:
         if self._version != version or len(self._standings) > _MOST_REMEMBERED:
             self._version, self._standings = None, {}
-            self._kid = (await connection.execute(_ACTIVE_KEY)).scalar_one_or_none()
-            trusted = (await connection.execute(_TRUSTED_ISSUERS)).all()
+            self._kid = connection.execute(_ACTIVE_KEY).scalar_one_or_none()
+            trusted = connection.execute(_TRUSTED_ISSUERS).all()
             self._issuers = frozenset((row.issuer_id, row.revision) for row in trusted)
         missing = client_ids - self._standings.keys()
         if missing:
-            found = await load_standings(connection, missing)
+            found = read_standings(connection, missing)
             self._standings.update({client_id: found.get(client_id) for client_id in missing})
         self._version = version
         if self._kid is None:

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry, QueuePool
 
 from authsec_core._clock import Clock
+from authsec_server.db.settlers import Attempt, AttemptOnLoop, PostgresSettler, Settler, SqliteSettler
 from authsec_server.db.url import database_url, tls
 from authsec_server.errors import StorageUnavailableError
 
@@ -60,6 +61,9 @@ class Database:
         self._troubles = _troubles(is_sqlite=self.is_sqlite)
         self._reader = _engine(location, "BEGIN", timeout=timeout, pool_size=pool_size)
         self._writer = _engine(location, "BEGIN IMMEDIATE", timeout=timeout, pool_size=1)
+        self._settler = _settler(location, timeout)
+        # SQLite lets one write at a time, and would have the other one look again and again.
+        self._turn = asyncio.Lock()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -89,11 +93,27 @@ class Database:
         Raises:
             StorageUnavailableError: The database was busy or away for too long.
         """
+        return await self._tried(lambda: AttemptOnLoop(self._writer, work))
+
+    async def settle(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do the same on a thread, with work that waits for nothing but the database.
+
+        It is one step for the loop that serves requests, and not one for each statement.
+
+        Raises:
+            StorageUnavailableError: As for `write`.
+        """
+        return await self._tried(lambda: self._settler.attempt(work))
+
+    async def _tried(self, attempts: Callable[[], Attempt[T]]) -> T:
         pause, give_up_at = _FIRST_PAUSE, self._clock.steady() + self._timeout
         while True:
-            attempt = _Attempt(self._writer)
+            attempt = attempts()
             try:
-                return await attempt.run(work)
+                if not self.is_sqlite:
+                    return await attempt.run()
+                async with self._turn_taken():
+                    return await attempt.run()
             except self._troubles as exc:
                 if not _is_trouble(exc):
                     raise
@@ -102,10 +122,22 @@ class Database:
             await self._clock.asleep(pause * (0.5 + self._clock.chance() / 2))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
+    @asynccontextmanager
+    async def _turn_taken(self) -> AsyncIterator[None]:
+        if self._turn.locked():
+            await asyncio.wait_for(self._turn.acquire(), self._timeout)
+        else:
+            await self._turn.acquire()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     async def close(self) -> None:
         """Close all connections."""
         await self._reader.dispose()
         await self._writer.dispose()
+        await self._settler.close()
 
     def _unavailable(self, where: str, error: BaseException) -> StorageUnavailableError:
         if self._failed is not None:
@@ -113,18 +145,19 @@ class Database:
         return _unavailable(error)
 
 
-class _Attempt:
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self.sent = False  # the commit, so that its outcome may be unknown
-
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        async with self._engine.connect() as connection:
-            async with connection.begin() as transaction:
-                result = await work(connection)
-                self.sent = not _is_sqlite(connection)  # a local file says for certain whether it took it
-                await transaction.commit()
-            return result
+def _settler(url: URL, timeout: float) -> Settler:
+    if url.get_backend_name() != "sqlite":
+        return PostgresSettler(_engine(url, "BEGIN", timeout=timeout, pool_size=1))
+    engine = sa.create_engine(
+        url.set(drivername="sqlite"),
+        poolclass=QueuePool,
+        pool_size=1,
+        max_overflow=0,
+        hide_parameters=True,
+        connect_args={"check_same_thread": False},  # whichever thread the pool of threads has; one at a time
+    )
+    _set_up_sqlite(engine, "BEGIN IMMEDIATE")
+    return SqliteSettler(engine)
 
 
 def _engine(url: URL, begin: str, *, timeout: float, pool_size: int) -> AsyncEngine:
@@ -137,7 +170,7 @@ def _engine(url: URL, begin: str, *, timeout: float, pool_size: int) -> AsyncEng
             pool_timeout=timeout,
             hide_parameters=True,
         )
-        _set_up_sqlite(engine, begin)
+        _set_up_sqlite(engine.sync_engine, begin)
         return engine
     milliseconds = str(int(timeout * 1000))
     settings = {"lock_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
@@ -157,8 +190,8 @@ def _engine(url: URL, begin: str, *, timeout: float, pool_size: int) -> AsyncEng
     )
 
 
-def _set_up_sqlite(engine: AsyncEngine, begin: str) -> None:
-    @sa.event.listens_for(engine.sync_engine, "connect")
+def _set_up_sqlite(engine: sa.Engine, begin: str) -> None:
+    @sa.event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: ConnectionPoolEntry) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves: the driver would begin without IMMEDIATE
         cursor = connection.cursor()
@@ -168,13 +201,9 @@ def _set_up_sqlite(engine: AsyncEngine, begin: str) -> None:
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
-    @sa.event.listens_for(engine.sync_engine, "begin")
+    @sa.event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
-
-
-def _is_sqlite(connection: AsyncConnection) -> bool:
-    return connection.dialect.name == "sqlite"
 
 
 def _troubles(*, is_sqlite: bool) -> tuple[type[Exception], ...]:

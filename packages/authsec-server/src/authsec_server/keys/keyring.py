@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,6 +21,7 @@ from authsec_server.keys import store
 from authsec_server.keys.keypair import open_key
 from authsec_server.keys.masterkey import MasterKey
 from authsec_server.keys.rotation import KeyRow, active
+from authsec_server.keys.signers import Signers
 from authsec_server.telemetry.observer import UNOBSERVED, Observer
 from authsec_server.telemetry.tracing import step
 
@@ -98,11 +98,11 @@ class Keyring:
         self._held: tuple[float, OpenKeys] | None = None  # when it was asked for, by the steady clock
         self._known: OpenKeys | None = None  # of any age: what it has opened need not be opened again
         self._reading: asyncio.Task[OpenKeys] | None = None
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="authsec-signer")
+        self._signers = Signers(_THREADS)
 
     def close(self) -> None:
         """Let the signing threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._signers.close()
 
     async def read(self) -> OpenKeys:
         """Return the keys as they were within the last second, on whichever replica they changed.
@@ -151,7 +151,7 @@ class Keyring:
     async def _sign(self, key: SigningKey, header: Mapping[str, object], claims: Mapping[str, object]) -> str:
         started_at = self._clock.steady()
         with step("authsec.sign"):
-            signed = await asyncio.get_running_loop().run_in_executor(self._threads, key.sign, header, claims)
+            signed = await self._signers.sign(key, header, claims)
         self._observer.signed(self._clock.steady() - started_at)
         return signed
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -56,25 +57,25 @@ class Metrics(Observer):
 
     def __init__(self) -> None:
         # Here, because the library decides while it is loaded whether there are several processes.
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+        import prometheus_client as library
 
-        self._registry = registry = CollectorRegistry()
+        self._registry = registry = library.CollectorRegistry()
         self._series = {
             name: _Series(
-                Histogram(name, meaning, labels, registry=registry, buckets=buckets)
+                library.Histogram(name, meaning, labels, registry=registry, buckets=buckets)
                 if buckets
-                else Counter(name, meaning, labels, registry=registry),
+                else library.Counter(name, meaning, labels, registry=registry),
                 labels,
             )
             for name, meaning, labels, buckets in _METRICS
         }
         self._levels = {
-            level: Gauge(f"authsec_{level}", meaning, registry=registry, multiprocess_mode="livesum")
+            level: library.Gauge(f"authsec_{level}", meaning, registry=registry, multiprocess_mode="livesum")
             for level, meaning in _LEVELS
         }
         self._watched: dict[Level, Callable[[], float]] = {}
         if _VARIABLE not in os.environ:
-            ProcessCollector(registry=registry)  # which knows the process that is asked, and no other
+            library.ProcessCollector(registry=registry)  # which knows the process that is asked, and no other
 
     def request(self, method: str, route: str | None, status: int, seconds: float) -> None:
         """See `Observer`."""
@@ -84,11 +85,12 @@ class Metrics(Observer):
 
     def settled(self, entries: Sequence[Entry], *, asked: int, issued: int, seconds: float) -> None:
         """See `Observer`."""
-        for entry in entries:
-            self._series["authsec_decisions"].of(entry.action, entry.decision, entry.reason or "").inc()
-            what, _, done = entry.action.rpartition(".")
-            if done == "revoke" and entry.decision == "allow":
-                self._series["authsec_revocations"].of(what).inc()
+        alike = Counter((entry.action, entry.decision, entry.reason or "") for entry in entries)
+        for (action, decision, reason), count in alike.items():
+            self._series["authsec_decisions"].of(action, decision, reason).inc(count)
+            what, _, done = action.rpartition(".")
+            if done == "revoke" and decision == "allow":
+                self._series["authsec_revocations"].of(what).inc(count)
         if issued:
             self._series["authsec_tokens_issued"].of().inc(issued)
         if asked:

@@ -6,7 +6,6 @@ acknowledged before; only when it is durable is the token signed and handed out.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -17,6 +16,7 @@ from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
 from authsec_server.audit.ledger import Ledger, Slot, Verdict
 from authsec_server.errors import RefusedError
+from authsec_server.ids import random_uuid
 from authsec_server.keys.keyring import Keyring
 from authsec_server.limits.service import Limits
 from authsec_server.tokens.claims import IssuedToken, TokenKind
@@ -193,7 +193,7 @@ class _Grant(_Question[IssuedToken]):
         super().__init__(request, "token.issue" if self._subject is None else "token.exchange")
         self._request = request
         self._issuing = issuing
-        self._jti = str(uuid.uuid4())
+        self._jti = random_uuid()
         self.parent_jti = None if self._subject is None else self._subject.parent_jti
 
     def _allowed(self, standing: Standing, proven: Proven, slot: Slot) -> Verdict[IssuedToken | RefusedError]:
