@@ -190,10 +190,14 @@ def tests(session: nox.Session) -> None:
 
 
 def _tests_beside(session: nox.Session) -> None:
-    """Run the same tests with this Python, without coverage, the hundreds of `kill -9` and the pages' commands."""
+    """Run the same tests with this Python, but for what takes long and asks nothing that a Python could change.
+
+    That is: coverage, the hundreds of `kill -9`, requests that are made up, several servers, and the pages' commands.
+    """
     _install_without_framework(session)
     without = ["--ignore=packages/authsec-server/tests/crash", "--ignore=tests/test_docs_authority_commands.py"]
-    session.run("pytest", "-n", "2", *_WITHOUT_FRAMEWORK, *without, *session.posargs, env=_private(session))
+    chosen = ["-k", "not (replicas or fuzzing or outages or rolling or workers)"]
+    session.run("pytest", "-n", "2", *_WITHOUT_FRAMEWORK, *without, *chosen, *session.posargs, env=_private(session))
 
 
 for _version in PYTHONS:

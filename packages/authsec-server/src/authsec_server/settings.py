@@ -187,7 +187,9 @@ class ServerSettings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds for which a busy database is tried again; shorter than request_timeout",
     )
-    pool_size: int = Field(default=10, ge=1, le=200, description="The most connections to PostgreSQL of this process")
+    pool_size: int = Field(
+        default=10, ge=1, le=200, description="The most connections to PostgreSQL for reading; two more write"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="The least important messages that are logged"
     )
