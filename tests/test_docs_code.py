@@ -36,7 +36,7 @@ SETTINGS = {
     "AUTHSEC_ADMIN_TOKEN",
 }
 # What stands for an id on the pages about the authority.
-IDS = {"CLIENT_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "TOKEN"}
+IDS = {"CLIENT_ID", "ISSUER_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "TOKEN"}
 MADE = {"agent.jwk": "{}"}  # by a program on the page, and read while the arguments are
 OURS = ("$AUTHSEC_BASE_URL/", "$AUTHSEC_ADMIN_URL/", "http://127.0.0.1:8321/")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
@@ -66,14 +66,15 @@ SHELL = [block for block in BLOCKS if block.language in {"sh", "powershell"}]
 
 
 def test_blocks_are_found_and_are_of_a_kind_that_is_checked() -> None:
-    """A block is Python, a shell's, or has no language: then it is a drawing, of which architecture.md has one.
+    """A block is Python or a shell's, but for a drawing in architecture.md and a manifest in workloads.md.
 
     The pages about deployment have files and commands of other programs, which are for `test_deploy_kit`.
     """
     assert len(PYTHON) > 40
     assert len(SHELL) > 9
     others = [block for block in BLOCKS if block not in PYTHON and block not in SHELL]
-    assert [(block.page.name, block.language) for block in others] == [("architecture.md", "")]
+    expected = [("architecture.md", ""), ("workloads.md", "yaml")]
+    assert [(block.page.name, block.language) for block in others] == expected
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
@@ -128,7 +129,7 @@ def _check(line: str) -> None:
         assert words[1:], line
         assert {word.partition("=")[0] for word in words[1:]} <= SETTINGS | IDS, line
     elif words[0] == "curl":
-        urls = [word for word in words if "://" in word or re.match(r"\$\w+/", word)]
+        urls = [word for word in words if ("://" in word and word[0] != "{") or re.match(r"\$\w+/", word)]
         assert urls, line
         assert all(url.startswith(OURS) for url in urls), line
     elif words[0] == "mkdir":
