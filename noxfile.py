@@ -190,10 +190,14 @@ def tests(session: nox.Session) -> None:
 
 
 def _tests_beside(session: nox.Session) -> None:
-    """Run the same tests with this Python, without coverage, the hundreds of `kill -9` and the pages' commands."""
+    """Run the same tests with this Python, but for what takes long and asks nothing that a Python could change.
+
+    That is: coverage, the hundreds of `kill -9`, requests that are made up, several servers, and the pages' commands.
+    """
     _install_without_framework(session)
     without = ["--ignore=packages/authsec-server/tests/crash", "--ignore=tests/test_docs_authority_commands.py"]
-    session.run("pytest", "-n", "2", *_WITHOUT_FRAMEWORK, *without, *session.posargs, env=_private(session))
+    chosen = ["-k", "not (replicas or fuzzing or outages or rolling or workers)"]
+    session.run("pytest", "-n", "2", *_WITHOUT_FRAMEWORK, *without, *chosen, *session.posargs, env=_private(session))
 
 
 for _version in PYTHONS:
@@ -267,9 +271,9 @@ def examples(session: nox.Session, ag2: bool) -> None:
         _install(session, "authsec-core", "authsec-autogen[ag2]", groups=["test"], also=["ag2[openai]>=1,<2"])
     else:
         adapter = _autogen(session, "agentchat", "agent-framework")
-        models = ["autogen-ext[openai]>=0.4.9,<0.8", "agent-framework-openai"]
+        others = ["autogen-ext[openai]>=0.4.9,<0.8", "agent-framework-openai", "authlib>=1.6"]
         packages = ["authsec-core[cli,otel]", adapter, "authsec-crewai", "authsec-server[testing]"]
-        _install(session, *packages, groups=["test"], also=models)
+        _install(session, *packages, groups=["test"], also=others)
     chosen = ["-k", "ag2_agent or (test_docs and ag2)" if ag2 else "not ag2_agent"]
     session.run("pytest", "tests/examples", *chosen, *session.posargs, env=_private(session))
 
@@ -359,7 +363,8 @@ def lowest(session: nox.Session) -> None:
     packages = ["authsec-core", "authsec-server"]
     requirements = [part for package in packages for part in ("-r", f"packages/{package}/pyproject.toml")]
     session.install("--resolution=lowest-direct", *requirements, "--all-extras", core)
-    _install(session, *packages, groups=["test", "server"])
+    # Later ones need a later cryptography than our oldest.
+    _install(session, *packages, groups=["test", "server"], also=["spiffe<0.2.1"])
     session.run("uv", "pip", "list")
     folders = [f"packages/{package}/tests" for package in packages]
     session.run("pytest", "-n", "2", *folders, "-k", "not kill_of_the_authority", env=_private(session))

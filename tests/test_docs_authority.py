@@ -19,8 +19,11 @@ from fastapi.routing import APIRoute
 import authsec_server.agents.routes as agents
 import authsec_server.audit.routes as audit
 import authsec_server.delegations.routes as delegations
+import authsec_server.issuers.routes as issuers
 import authsec_server.keys.routes as keys
+import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
+import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
 from authsec_core.errors import (
     AuthorityUnreachableError,
@@ -37,10 +40,13 @@ from authsec_server.cli._arguments import _parser
 from authsec_server.cli._fields import PAGE
 from authsec_server.cli._outcome import error_outcome
 from authsec_server.delegations.service import MOST_DELEGATIONS
+from authsec_server.limits.service import Limited
 from authsec_server.operators.access import _GIVEN
 from authsec_server.operators.service import MOST_TOKENS
-from authsec_server.problems import _HTTP, ERRORS, REFUSALS
+from authsec_server.problems import _HTTP, ERRORS, OAUTH_ERRORS, OAUTH_PREFIX, REFUSALS, SDK_PREFIX
+from authsec_server.protocol import Closing
 from authsec_server.settings import ServerSettings
+from authsec_server.telemetry import metrics
 from authsec_server.tokens.policy import Check
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,24 +57,33 @@ ROUTERS = (
     keys.public,
     tokens.public,
     tokens.sdk,
+    oauth.router,
     agents.router,
     delegations.roles,
     delegations.router,
     tokens.admin,
     keys.admin,
+    issuers.router,
     operators.router,
     audit.router,
+    telemetry.router,
 )
-ANY_REQUEST = {"408", "413", "421", "500", "503"}  # named once on the page, and not in each row
+PROOFS: Final = {SDK_PREFIX: "agent key", OAUTH_PREFIX: "client"}  # of who is no operator
+CLIENTS: Final = ("client_id", "client_secret", "client_assertion_type", "client_assertion")  # below "a proof"
+ANY_REQUEST = {"408", "413", "421", "429", "500", "503"}  # named once on the page, and not in each row
 # Which table of api.md says what the members of a reply are.
 REPLIES: Final = {
     "Token reply": "DelegationTokenReply",
+    "Access token reply": "TokenReply",
+    "Introspection": "Introspection",
+    "Discovery": "MetadataReply",
     "Client": "ClientReply",
     "Agent key": "authsec_server__agents__routes__KeyReply",
     "Role": "RoleReply",
     "Delegation": "DelegationReply",
     "Token": "Token",
     "Dry run": "DryRunReply",
+    "Issuer": "IssuerReply",
     "Signing key": "authsec_server__keys__routes__KeyReply",
     "Checkpoint": "CheckpointReply",
     "Operator": "OperatorReply",
@@ -200,8 +215,9 @@ def _routes() -> Iterator[tuple[str, str, str]]:
             assert isinstance(route, APIRoute)
             asked = [getattr(each.call, "needs", None) for each in route.dependant.dependencies]
             needs = next((str(need) for need in asked if need), "")
+            needs = next((proof for prefix, proof in PROOFS.items() if route.path.startswith(prefix)), needs)
             for method in route.methods or ():
-                yield method, route.path, "agent key" if router is tokens.sdk else needs
+                yield method, route.path, needs
 
 
 def _documented_routes() -> dict[tuple[str, str], list[str]]:
@@ -247,8 +263,14 @@ def test_everything_that_is_sent_is_documented(route: tuple[str, str]) -> None:
     for name in re.findall(r"schemas/(\w+)", body):
         schema = _api()["components"]["schemas"][name]
         sent |= {member: member not in schema.get("required", []) for member in schema["properties"]}
+    form = described.get("requestBody", {}).get("content", {}).get("application/x-www-form-urlencoded")
+    if form is not None:
+        sent |= form["schema"]["properties"]
     cell = _documented_routes()[route][2]
     named = {name: bool(mark) for name, mark in re.findall(r"`(\w+)`(\?)?", re.sub(r": [^,]*", "", cell))}
+    if form is not None and cell.startswith("a form: ") and cell.endswith("and a proof"):
+        assert all(f"`{name}`" in _section("api.md", "Standard OAuth") for name in CLIENTS)
+        named = dict.fromkeys([*_code(cell), *CLIENTS], True)
     if method == "PATCH" and cell.startswith("any of"):
         named = dict.fromkeys(named, True)
     if path.startswith("/authsec/"):  # the page says in words what each of them is without
@@ -292,6 +314,20 @@ def test_every_refusal_is_documented_with_its_status() -> None:
     assert rows == dict(REFUSALS)
 
 
+def test_every_refusal_is_documented_with_its_standard_error() -> None:
+    """oauth.md has each code with the `error` that standard clients are told, and the status of that."""
+    rows = {_code(cells[0])[0]: (cells[1], _code(cells[2])[0]) for cells in _rows(_section("oauth.md", "Errors"))[1:]}
+    assert rows == {
+        code: ("401" if error == "invalid_client" else "400", error) for code, error in OAUTH_ERRORS.items()
+    }
+
+
+def test_every_way_to_show_who_one_is_is_documented() -> None:
+    """oauth.md has each method that the discovery document of an authority can name."""
+    table = _section("oauth.md", "How a client shows who it is")
+    assert {name for cells in _rows(table)[1:] for name in _code(cells[0])} == {*keys._METHODS, "none"}
+
+
 def test_every_check_of_the_dry_run_is_documented() -> None:
     """agents.md has each value of `failed`."""
     rows = {_code(cells[0])[0] for cells in _rows(_section("agents.md", "Why not?"))[1:]}
@@ -323,18 +359,20 @@ def test_every_member_of_an_entry_is_documented() -> None:
 def test_every_action_of_the_audit_is_documented() -> None:
     """audit.md has each action that the code can record."""
     table = _section("audit.md", "What is recorded").partition("| member |")[0]
-    documented = {action for cells in _rows(table)[1:] for action in _code(cells[0])}
-    written = {
+    assert {action for cells in _rows(table)[1:] for action in _code(cells[0])} == _actions()
+
+
+def _actions() -> set[str]:
+    return {
         node.value
         for path in SOURCES.rglob("*.py")
         if "cli" not in path.parts and "testing" not in path.parts
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch(
-            r"(token|client|key|role|delegation|operator|operator_token|signing_key|audit)\.[a-z]+", node.value
+            r"(token|client|key|role|delegation|issuer|operator|operator_token|signing_key|audit)\.[a-z]+", node.value
         )
     }
-    assert documented == written
 
 
 def test_the_reasons_of_a_refused_operator_are_documented() -> None:
@@ -361,6 +399,40 @@ def test_the_limits_that_are_stated_hold() -> None:
     assert (MOST_KEYS, MOST_DELEGATIONS, MOST_TOKENS) == (10, 64, 10)
     assert "up to ten keys and 64 delegations, an operator up to ten tokens" in _section("security.md", "Limits")
     assert "may have ten keys" in _text("agents.md")
+
+
+def test_every_metric_is_documented_with_its_labels() -> None:
+    """operations.md has each metric, as Prometheus has its name, with the labels that the code gives it."""
+    named = {f"authsec_{level}": () for level, _ in metrics._LEVELS}
+    named |= {name if buckets else f"{name}_total": labels for name, _, labels, buckets in metrics._METRICS}
+    rows = {_code(cells[0])[0]: tuple(_code(cells[1])) for cells in _rows(_section("operations.md", "Metrics"))[1:]}
+    assert rows == named
+
+
+def test_every_value_of_a_small_label_is_documented() -> None:
+    """Where a label has a handful of values, operations.md names them."""
+    rows = {_code(cells[0])[0]: set(_code(cells[2])) for cells in _rows(_section("operations.md", "Metrics"))[1:]}
+    assert rows["authsec_connections_closed_total"] == set(get_args(Closing))
+    assert rows["authsec_rate_limited_total"] == set(get_args(Limited))
+    told = {
+        match
+        for path in SOURCES.rglob("*.py")
+        for match in re.findall(r'(?:database_failed|self\._unavailable)\("(\w+)"', path.read_text(encoding="utf-8"))
+    }
+    assert rows["authsec_database_errors_total"] == told
+    revoked = {action for action in _actions() if action.endswith(".revoke")}
+    assert {f"{what}.revoke" for what in rows["authsec_revocations_total"]} == revoked
+
+
+def test_every_attribute_of_a_span_is_documented() -> None:
+    """operations.md has each attribute that the code can set, and each span below a request."""
+    source = (SOURCES / "telemetry" / "tracing.py").read_text(encoding="utf-8")
+    table = _section("operations.md", "Traces")
+    spans, attributes = table.split("| attribute |")
+    assert {_code(cells[0])[0] for cells in _rows(attributes)} == set(
+        re.findall(r'"((?:http|authsec|error)\.[a-z_.]+)"', source)
+    ) - {"authsec.decide", "authsec.sign"}
+    assert {_code(cells[0])[0] for cells in _rows(spans)[2:]} == {"authsec.decide", "authsec.sign"}
 
 
 def test_the_promise_in_seconds_is_that_of_the_code() -> None:

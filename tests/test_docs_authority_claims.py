@@ -138,7 +138,7 @@ def test_an_audience_that_is_taken_away_takes_its_tokens(case: Case) -> None:
     """The other half of its row; tokens for other audiences stay."""
     case.change(audiences=["other-api"])
     assert case.is_revoked()
-    assert case.ask().json()["details"] == "not_covered"
+    assert case.ask().json()["details"] == "audience_not_covered"
 
 
 def test_what_is_enabled_again_does_not_bring_tokens_back(case: Case) -> None:

@@ -34,6 +34,8 @@ SHOWN: Final = {
     "OLD_KEY_ID": r"\b(agk_[0-9a-f]{16})\b(?!\.)",
     "JTI": r"\bjti +([0-9a-f-]{36})",
     "KID": r"^ ([\w-]{43}) +active\b",
+    "TOKEN": r'"access_token":"([\w.-]+)"',
+    "ISSUER_ID": r"\b(wli_[0-9a-f]{16})\b",
     "OPERATOR_ID": r"\boperator_id +([0-9a-f-]{36})",
 }
 _COPIER: Final = "import re, sys; print(re.findall(sys.argv[1], open('said.txt').read(), re.MULTILINE)[-1])"

@@ -76,6 +76,7 @@ proxy = autogen.UserProxyAgent("proxy", human_input_mode="NEVER", code_execution
 NEEDED = {
     "ag2": r"ag2|authsec_autogen\.ag2",
     "agent_framework": r"agent_framework|authsec_autogen\.agent_framework",
+    "authlib": "authlib",
     "autogen": "autogen",
     "autogen_core": r"authsec_autogen\.agentchat",
     "autogen_ext": r"autogen_agentchat|autogen_ext",

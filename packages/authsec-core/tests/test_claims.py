@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsec_core._claims import Profile, Rules, VerifiedToken, check_type, read_claims
+from authsec_core._claims import Profile, Rules, VerifiedToken, check_type, claims_issuer, read_claims
 from authsec_core.errors import (
     ExpiredTokenError,
     MalformedTokenError,
@@ -18,6 +18,7 @@ from authsec_core.errors import (
 )
 
 ISSUER = "https://issuer.example/authsec"
+TRUST_DOMAIN = "spiffe://example.org"
 MOCK = "https://mock.authsec.invalid"
 NOW = 1_800_000_000
 GOOD: dict[str, Any] = {
@@ -78,15 +79,61 @@ def test_a_good_token_says_what_its_claims_say() -> None:
 
 
 @pytest.mark.req("RV2")
-@pytest.mark.parametrize("profile", ["delegation", "at+jwt", "oidc"])
+@pytest.mark.parametrize("profile", ["delegation", "at+jwt", "oidc", "jwt-svid"])
 @pytest.mark.parametrize("name", ["iss", "aud", "sub", "exp", "iat", "jti"])
 def test_each_required_claim_is_required(profile: Profile, name: str) -> None:
-    """Without one of them a token is refused; only a foreign provider may leave out `jti`."""
-    if profile == "oidc" and name == "jti":
-        assert _read(_without("jti"), profile=profile).jti is None
+    """Without one of them a token is refused; a foreign provider may leave out `jti`, a JWT-SVID `iat` and `iss`."""
+    spared = {"oidc": ["jti"], "jwt-svid": ["jti", "iat", "iss"]}
+    rules: dict[str, Any] = {"profile": profile, "issuer": TRUST_DOMAIN if profile == "jwt-svid" else ISSUER}
+    if name in spared.get(profile, []):
+        token = _read(_without(name), **rules)
+        assert {"jti": token.jti, "iat": token.issued_at, "iss": None}[name] is None
         return
     with pytest.raises(MalformedTokenError):
-        _read(_without(name), profile=profile)
+        _read(_without(name), **rules)
+
+
+@pytest.mark.req("RV2")
+def test_the_issuer_of_a_jwt_svid_is_its_trust_domain() -> None:
+    """`iss` says nothing, whatever it is; `sub` says it all."""
+    for iss in ("https://anybody.example", 7, None):
+        token = _read(_without("iat", iss=iss), profile="jwt-svid", issuer=TRUST_DOMAIN)
+        assert (token.issuer, token.issued_at) == (TRUST_DOMAIN, None)
+    with pytest.raises(NotYetValidError):
+        _read(_without("iat", nbf=NOW + 6), profile="jwt-svid", issuer=TRUST_DOMAIN)
+    with pytest.raises(NotYetValidError):
+        _read(_without("nbf", iat=NOW + 6), profile="jwt-svid", issuer=TRUST_DOMAIN)
+    for other in ("spiffe://example.com/a", "spiffe://sub.example.org/a", "spiffe://example.org.evil/a"):
+        with pytest.raises(WrongIssuerError):
+            _read(_without(sub=other, iss=TRUST_DOMAIN), profile="jwt-svid", issuer=TRUST_DOMAIN)
+
+
+@pytest.mark.req("RV2")
+@pytest.mark.parametrize(
+    "subject",
+    ["agent", "https://example.org/a", "spiffe://example.org", "spiffe://example.org/", "spiffe://example.org/a/",
+     "spiffe://example.org//a", "spiffe://example.org/a/../b", "spiffe://example.org/.", "spiffe://example.org/a%2fb",
+     "spiffe://Example.org/a", "SPIFFE://example.org/a", "spiffe://example.org:1/a", "spiffe://u@example.org/a",
+     "spiffe://example.org/a?b", "spiffe://example.org/a#b", "spiffe:///a", "spiffe://example.org/a\n",
+     "spiffe://example.org/\u00e9", f"spiffe://{'a' * 256}/b", "spiffe://example.org/" + "a" * 2028],
+)  # fmt: skip
+def test_the_subject_of_a_jwt_svid_is_a_workloads_spiffe_id(subject: str) -> None:
+    """Anything but a well-formed SPIFFE ID with a path is refused, and names no issuer."""
+    claims = _without(sub=subject)
+    with pytest.raises(MalformedTokenError):
+        _read(claims, profile="jwt-svid", issuer=TRUST_DOMAIN)
+    if len(subject) <= 2048:
+        assert claims_issuer(claims, "jwt-svid") is None
+
+
+@pytest.mark.req("RV2")
+def test_who_a_token_claims_to_be_from_depends_on_its_kind() -> None:
+    """Before anything is verified: `iss`, or the trust domain of `sub`; a claim of another type names nobody."""
+    assert claims_issuer(GOOD, "delegation") == claims_issuer(GOOD, "oidc") == ISSUER
+    assert claims_issuer(GOOD, "jwt-svid") == TRUST_DOMAIN
+    for odd in (None, 7, (ISSUER,)):
+        assert claims_issuer({"iss": odd, "sub": odd}, "oidc") is None
+        assert claims_issuer({"iss": odd, "sub": odd}, "jwt-svid") is None
 
 
 ODD_INSTANTS: list[object] = [
@@ -234,12 +281,13 @@ def test_a_foreign_provider_grants_what_both_claims_grant() -> None:
         ("delegation", {"JWT"}),
         ("at+jwt", {"at+jwt", "application/at+jwt"}),
         ("oidc", {"JWT", None}),
+        ("jwt-svid", {"JWT", "JOSE", None}),
     ],
 )
 def test_the_kinds_of_token_never_mix(profile: Profile, good: set[str | None]) -> None:
     """Each profile accepts its own types, exactly as spelled, and none of another kind."""
-    kinds = ["JWT", "at+jwt", "application/at+jwt", None, "jwt", "AT+JWT", "", "JWT ", "statuslist+jwt", "dpop+jwt",
-             "client-authentication+jwt", "audit-checkpoint+jwt", "logout+jwt"]  # fmt: skip
+    kinds = ["JWT", "JOSE", "at+jwt", "application/at+jwt", None, "jwt", "AT+JWT", "", "JWT ", "statuslist+jwt",
+             "dpop+jwt", "client-authentication+jwt", "audit-checkpoint+jwt", "logout+jwt"]  # fmt: skip
     for kind in kinds:
         if kind in good:
             check_type(kind, profile)
@@ -355,6 +403,7 @@ def test_arbitrary_claims_are_read_or_refused_and_what_is_read_has_its_types(
     except TokenRejectedError:
         return
     assert type(token.issued_at) is type(token.expires_at) is int
+    assert token.issued_at is not None
     assert token.issued_at <= NOW + 5
     assert token.expires_at > NOW - 5
     texts = [token.issuer, token.subject, *token.audience, *token.roles, *token.scopes, token.client_id, token.jti]

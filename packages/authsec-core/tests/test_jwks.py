@@ -9,14 +9,21 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from authsec_core._fetching import Get, Steps, Wait
-from authsec_core._jwks import GivenKeys, RemoteKeys, parse_keys
+from authsec_core._jwks import GivenKeys, RemoteKeys, Wanted, parse_keys
+from authsec_core._jws import RS256_OR_ES256, Es256Key, Rs256Key
 from authsec_core._refreshing import Pace
 from authsec_core.errors import VerificationUnavailableError
 from authsec_core.testing import FakeClock
-from authsec_core.testing._signing import SigningKey, first_key
+from authsec_core.testing._signing import Es256SigningKey, SigningKey, first_key
 
 URL = "https://issuer.example/authsec/.well-known/jwks.json"
+FOREIGN = Wanted(use="sig", algorithms=RS256_OR_ES256)
+BUNDLE = Wanted(use="jwt-svid", algorithms=RS256_OR_ES256)
 REFRESH, MAX_AGE, COOLDOWN, PATIENCE = 300.0, 3600.0, 5.0, 20.0
+
+
+def _number(value: int) -> str:
+    return base64.urlsafe_b64encode(value.to_bytes((value.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +36,12 @@ def first() -> SigningKey:
 def second() -> SigningKey:
     """Another one."""
     return SigningKey.generate()
+
+
+@pytest.fixture(scope="module")
+def curve() -> Es256SigningKey:
+    """A key on P-256."""
+    return Es256SigningKey.generate("the-kid")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +61,6 @@ def keys(clock: FakeClock) -> RemoteKeys:
     """Keys at `URL` that nobody has fetched yet."""
     pace = Pace(cooldown=COOLDOWN, patience=PATIENCE)
     return RemoteKeys(URL, clock=clock, refresh=REFRESH, max_age=MAX_AGE, pace=pace)
-
-
-def _number(value: int) -> str:
-    return base64.urlsafe_b64encode(value.to_bytes((value.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
 
 
 def _jwks(*keys: SigningKey | Mapping[str, Any]) -> bytes:
@@ -125,7 +134,79 @@ def test_what_a_key_need_not_say_and_what_nobody_reads(first: SigningKey) -> Non
     numbers = first.private.public_key().public_numbers()
     parsed = parse_keys(jwks)
     assert parsed.keys() == {"bare", "ops", "certified"}
-    assert all(key.public_numbers() == numbers for key in parsed.values())
+    assert all(isinstance(key, Rs256Key) and key.public.public_numbers() == numbers for key in parsed.values())
+
+
+@pytest.mark.req("RV1")
+def test_a_foreign_set_also_has_keys_on_p_256(first: SigningKey, curve: Es256SigningKey) -> None:
+    """Each key is for the algorithm of its type; other curves, uses and algorithms are passed over."""
+    others = [
+        {**curve.jwk, "kid": "encrypts", "use": "enc"},
+        {**curve.jwk, "kid": "mixed", "alg": "RS256"},
+        {**first.jwk, "kid": "mixed-too", "alg": "ES256"},
+        {**curve.jwk, "kid": "ops", "key_ops": ["sign"]},
+        {"kty": "EC", "kid": "384", "crv": "P-384", "x": "AA", "y": "AA"},
+        {"kty": "EC", "kid": "lies", "crv": "P-384", "x": "AA", "y": "AA", "alg": "ES256"},
+        {"kty": "EC", "kid": "bitcoin", "crv": "secp256k1", "x": "AA", "y": "AA"},
+        {"kty": "EC", "kid": "odd", "crv": ["P-256"], "x": "AA", "y": "AA"},
+        {"kty": "OKP", "kid": "ed", "crv": "P-256", "x": "AA", "y": "AA"},
+        {name: value for name, value in curve.jwk.items() if name != "kid"},
+    ]
+    parsed = parse_keys({"keys": [dict(first.jwk), {**curve.jwk, "alg": "ES256"}, *others]}, FOREIGN)
+    assert {kid: (type(key), key.alg) for kid, key in parsed.items()} == {
+        first.kid: (Rs256Key, "RS256"),
+        curve.kid: (Es256Key, "ES256"),
+    }
+
+
+@pytest.mark.req("RV1")
+def test_a_spiffe_bundle_has_keys_for_jwt_svids(first: SigningKey, curve: Es256SigningKey) -> None:
+    """Of a bundle the keys of use jwt-svid are taken; those of X.509-SVIDs, and keys that say no use, are not."""
+    bare = {name: value for name, value in curve.jwk.items() if name != "use"}
+    bundle = {
+        "spiffe_sequence": 7,
+        "spiffe_refresh_hint": 300,
+        "keys": [
+            {**curve.jwk, "use": "jwt-svid"},
+            {**first.jwk, "use": "jwt-svid"},
+            {"kty": "EC", "use": "x509-svid", "crv": "P-256", "x": "AA", "y": "AA", "x5c": ["AA"]},
+            {"kty": "RSA", "use": "x509-svid", "n": "AA", "e": "AQAB", "x5c": ["AA"]},
+            {**curve.jwk, "kid": "usual"},
+            {**bare, "kid": "bare"},
+        ],
+    }
+    assert parse_keys(bundle, BUNDLE).keys() == {curve.kid, first.kid}
+    with pytest.raises(ValueError, match="use jwt-svid for RS256 or ES256"):
+        GivenKeys({"keys": [dict(first.jwk)]}, BUNDLE)
+
+
+@pytest.mark.req("RV1")
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"x": None}, "lacks"),
+        ({"y": 3}, "lacks"),
+        ({"x": "\u00e9"}, "lacks"),
+        ({"x": ""}, "32 bytes"),
+        ({"y": _number(2**255)[:-1]}, "base64url|32 bytes"),
+        ({"x": _number(2**256)}, "32 bytes"),
+        ({"x": "A" * 43}, "no point"),
+        ({"x": "A" * 43, "y": "A" * 43}, "no point"),
+        ({"x": _number(2**256 - 1)}, "no point"),
+        ({"y": _number(2**255 + 1)}, "no point"),
+        ({"x": "A" * 42 + "B"}, "base64url"),
+    ],
+    ids=str,
+)
+def test_a_key_that_is_no_point_of_the_curve_spoils_the_set(
+    first: SigningKey, curve: Es256SigningKey, change: dict[str, Any], why: str
+) -> None:
+    """Missing, short, long and invented coordinates: the whole set is refused, where such keys are for us."""
+    jwks = {"keys": [dict(first.jwk), {**curve.jwk, **change}]}
+    with pytest.raises(ValueError, match=why) as caught:
+        parse_keys(jwks, FOREIGN)
+    assert curve.kid not in str(caught.value)
+    assert parse_keys(jwks).keys() == {first.kid}
 
 
 @pytest.mark.req("RV1")
@@ -239,9 +320,9 @@ def test_given_keys_answer_at_once_and_cannot_be_none(first: SigningKey) -> None
     assert isinstance(unknown, _Done)
     assert given.peek(first.kid) is done.value is not None
     assert given.peek("other") is unknown.value is None
-    with pytest.raises(ValueError, match="no RSA key"):
+    with pytest.raises(ValueError, match="no key"):
         GivenKeys({"keys": []})
-    with pytest.raises(ValueError, match="no RSA key"):
+    with pytest.raises(ValueError, match="no key"):
         GivenKeys({"keys": [{**first.jwk, "use": "enc"}]})
 
 

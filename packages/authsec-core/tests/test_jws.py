@@ -9,16 +9,33 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsec_core._jwks import parse_keys
-from authsec_core._jws import Jws, check_signature, decode_base64url, parse_json, parse_jws
+from authsec_core._jwks import Wanted, parse_keys
+from authsec_core._jws import (
+    RS256_OR_ES256,
+    Algorithm,
+    Es256Key,
+    Header,
+    Jws,
+    Rs256Key,
+    VerifyingKey,
+    check_signature,
+    decode_base64url,
+    parse_json,
+    parse_jws,
+)
 from authsec_core.errors import BadSignatureError, MalformedTokenError
-from authsec_core.testing._signing import SigningKey, first_key
+from authsec_core.testing._signing import Es256SigningKey, SigningKey, first_key
 
 LIMIT = 8192
-VECTORS: list[dict[str, Any]] = json.loads(Path(__file__).with_name("vectors").joinpath("jws_rs256.json").read_text())
+VECTORS: list[dict[str, Any]] = [
+    {**vector, "alg": alg}
+    for alg in ("RS256", "ES256")
+    for vector in json.loads(Path(__file__).with_name("vectors").joinpath(f"jws_{alg.lower()}.json").read_text())
+]
 GOOD_HEADER = {"alg": "RS256", "typ": "JWT", "kid": "one"}
 
 
@@ -26,6 +43,24 @@ GOOD_HEADER = {"alg": "RS256", "typ": "JWT", "kid": "one"}
 def key() -> SigningKey:
     """A key of 2048 bits."""
     return first_key()
+
+
+@pytest.fixture(scope="module")
+def es256() -> Es256SigningKey:
+    """A key on P-256."""
+    return Es256SigningKey.generate("one")
+
+
+def _jws_of(vector: dict[str, Any]) -> Jws:
+    signed = f"{vector['header']}.{vector['payload']}".encode()
+    header = Header(alg=vector["alg"], kid="any", typ=None)
+    return Jws(header, signed, decode_base64url(vector["signature"].encode()), b"")
+
+
+def _key_of(vector: dict[str, Any]) -> VerifyingKey:
+    wanted = Wanted(use="sig", algorithms=RS256_OR_ES256)
+    (key,) = parse_keys({"keys": [{"kid": "any", **vector["key"]}]}, wanted).values()
+    return key
 
 
 def _encode(data: bytes | dict[str, Any]) -> str:
@@ -47,23 +82,51 @@ def _assert_malformed(text: str) -> None:
 @pytest.mark.req("RV1")
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["source"])
 def test_the_rfc_signatures_are_good(vector: dict[str, Any]) -> None:
-    """What the RFCs sign with RS256 verifies, byte for byte as they print it."""
-    keys = parse_keys({"keys": [{"kid": "any", **vector["key"]}]})
-    signed = f"{vector['header']}.{vector['payload']}".encode()
-    signature = decode_base64url(vector["signature"].encode())
-    check_signature(Jws(None, signed, signature, b""), next(iter(keys.values())))  # type: ignore[arg-type]  # not read
+    """What the RFCs sign with RS256 and ES256 verifies, byte for byte as they print it."""
+    check_signature(_jws_of(vector), _key_of(vector))
 
 
 @pytest.mark.req("RV1")
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["source"])
 def test_the_rfc_signatures_of_something_else_are_bad(vector: dict[str, Any]) -> None:
     """The RFCs' signatures do not verify for a payload that differs in one bit."""
-    keys = parse_keys({"keys": [{"kid": "any", **vector["key"]}]})
-    signed = bytearray(f"{vector['header']}.{vector['payload']}".encode())
-    signed[-1] ^= 1
-    jws = Jws(None, bytes(signed), decode_base64url(vector["signature"].encode()), b"")  # type: ignore[arg-type]  # not read
+    jws = _jws_of(vector)
+    jws.signed = jws.signed[:-1] + bytes([jws.signed[-1] ^ 1])
     with pytest.raises(BadSignatureError):
-        check_signature(jws, next(iter(keys.values())))
+        check_signature(jws, _key_of(vector))
+
+
+@pytest.mark.req("RV1")
+def test_an_es256_signature_is_64_bytes(es256: Es256SigningKey) -> None:
+    """Two numbers of 32 bytes: not one byte fewer or more, not DER, not zeros, and not the other way round."""
+    text = es256.sign({**GOOD_HEADER, "alg": "ES256"}, {})
+    jws, key = parse_jws(text, limit=LIMIT, algorithms=RS256_OR_ES256), Es256Key(es256.private.public_key())
+    check_signature(jws, key)
+    good = jws.signature
+    der = encode_dss_signature(int.from_bytes(good[:32], "big"), int.from_bytes(good[32:], "big"))
+    for bad in (good[:-1], good + b"\0", b"\0" + good, der, good[32:] + good[:32], b"\0" * 64, good[:32] + b"\0" * 32,
+                good[:32] * 2, b"\xff" * 64, good[:32] + b"\0" + good[32:]):  # fmt: skip
+        jws.signature = bad
+        with pytest.raises(BadSignatureError):
+            check_signature(jws, key)
+
+
+@pytest.mark.req("RV2")
+def test_a_key_verifies_by_its_own_algorithm_alone(key: SigningKey, es256: Es256SigningKey) -> None:
+    """A header that names the algorithm of another type of key is refused, whatever the signature is."""
+    rsa, curve = Rs256Key(key.private.public_key()), Es256Key(es256.private.public_key())
+    pairs: list[tuple[SigningKey | Es256SigningKey, Algorithm, VerifyingKey]] = [
+        (key, "ES256", rsa),
+        (key, "RS256", curve),
+        (es256, "RS256", curve),
+        (es256, "ES256", rsa),
+    ]
+    for signer, alg, public in pairs:
+        jws = parse_jws(signer.sign({**GOOD_HEADER, "alg": alg}, {}), limit=LIMIT, algorithms=RS256_OR_ES256)
+        with pytest.raises(BadSignatureError, match="algorithm"):
+            check_signature(jws, public)
+    with pytest.raises(MalformedTokenError, match=r"RS256$"):
+        parse_jws(es256.sign({**GOOD_HEADER, "alg": "ES256"}, {}), limit=LIMIT)
 
 
 @pytest.mark.req("RV1")
@@ -83,7 +146,7 @@ def test_a_good_jws_gives_its_header_and_claims(key: SigningKey) -> None:
     """A well-formed token is taken apart into what was put in, read-only at every depth."""
     claims = {"sub": "me", "deep": {"list": [1, [2, {"x": None}]]}, "text": "\u00e9 \N{GRINNING FACE}"}
     jws = parse_jws(key.sign(GOOD_HEADER, claims), limit=LIMIT)
-    check_signature(jws, key.private.public_key())
+    check_signature(jws, Rs256Key(key.private.public_key()))
     assert (jws.header.kid, jws.header.typ) == ("one", "JWT")
     read = jws.claims()
     assert read == {"sub": "me", "deep": {"list": (1, (2, {"x": None}))}, "text": "\u00e9 \N{GRINNING FACE}"}
@@ -97,6 +160,10 @@ def test_a_good_jws_gives_its_header_and_claims(key: SigningKey) -> None:
         {"alg": "none"},
         {"alg": "HS256"},
         {"alg": "RS512"},
+        {"alg": "ES256"},
+        {"alg": "ES384"},
+        {"alg": "ES256K"},
+        {"alg": {"RS256": 1}},
         {"alg": "rs256"},
         {"alg": None},
         {"alg": ["RS256"]},
@@ -125,6 +192,9 @@ def test_a_good_jws_gives_its_header_and_claims(key: SigningKey) -> None:
 def test_a_header_that_asks_for_anything_else_is_refused(change: dict[str, Any]) -> None:
     """Another algorithm, no usable key id, or a member that brings its own key or rules: refused unread."""
     _assert_malformed(_with_header({**GOOD_HEADER, **change}))
+    if change != {"alg": "ES256"}:
+        with pytest.raises(MalformedTokenError):
+            parse_jws(_with_header({**GOOD_HEADER, **change}), limit=LIMIT, algorithms=RS256_OR_ES256)
 
 
 @pytest.mark.req("RV2")
@@ -344,5 +414,5 @@ def test_a_jws_shows_nothing_of_the_token(key: SigningKey) -> None:
     jws = parse_jws(token, limit=LIMIT)
     assert not any(part in repr(jws) for part in (*token.split("."), "canary"))
     with pytest.raises(BadSignatureError) as caught:
-        check_signature(Jws(jws.header, jws.signed + b"A", jws.signature, b""), key.private.public_key())
+        check_signature(Jws(jws.header, jws.signed + b"A", jws.signature, b""), Rs256Key(key.private.public_key()))
     assert "canary" not in repr(caught.value)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from authsec_core._jwks import parse_keys
+from authsec_core._jws import Rs256Key
 from authsec_core._signing import SigningKey
 from authsec_core.testing._signing import first_key
 
@@ -34,4 +35,6 @@ def test_the_size_is_the_one_that_was_asked_for(bits: int) -> None:
     """A larger key can be had, and is published in a form that verifiers take."""
     key = SigningKey.generate(bits)
     assert key.private.key_size == bits
-    assert parse_keys({"keys": [key.jwk]})[key.kid].key_size == bits
+    public = parse_keys({"keys": [key.jwk]})[key.kid]
+    assert isinstance(public, Rs256Key)
+    assert public.public.key_size == bits

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from authsec_core.errors import (
     BadSignatureError,
+    ConfigurationError,
     ExpiredTokenError,
     MalformedTokenError,
     NotYetValidError,
@@ -30,7 +31,7 @@ from authsec_core.errors import (
 )
 from authsec_core.mock import MockAuthority
 from authsec_core.testing import FakeClock
-from authsec_core.testing._signing import SigningKey, first_key, pack_statuses
+from authsec_core.testing._signing import Es256SigningKey, SigningKey, first_key, pack_statuses
 from authsec_core.verify import TokenVerifier, VerifiedToken
 
 ISSUER = "https://issuer.example/authsec"
@@ -130,7 +131,7 @@ def issuer(clock: FakeClock, key: SigningKey) -> Issuer:
     return Issuer(clock, key)
 
 
-def _given(issuer: Issuer, *keys: SigningKey, **changes: Any) -> TokenVerifier:
+def _given(issuer: Issuer, *keys: SigningKey | Es256SigningKey, **changes: Any) -> TokenVerifier:
     jwks = {"keys": [dict(key.jwk) for key in keys or issuer.keys]}
     return issuer.verifier(jwks=jwks, jwks_url=None, **changes)
 
@@ -196,6 +197,72 @@ def test_each_profile_accepts_its_own_tokens(
             continue
         with pytest.raises(MalformedTokenError):
             verify(_given(issuer, profile=other), token)
+
+
+@pytest.mark.req("RV2")
+def test_foreign_issuers_may_sign_with_es256_and_ours_may_not(issuer: Issuer, key: SigningKey, verify: Verify) -> None:
+    """With the profile oidc a key on P-256 counts beside an RSA key; with our own profiles it is no key at all."""
+    curve = Es256SigningKey.generate("curve")
+    text = curve.sign({"alg": "ES256", "typ": "JWT", "kid": "curve"}, issuer.claims(status=...))
+    foreign = _given(issuer, key, curve, profile="oidc", remember=10)
+    assert verify(foreign, text).key_id == verify(foreign, text).key_id == "curve"
+    assert verify(foreign, _minimal(issuer)).key_id == key.kid
+    for profile in ("delegation", "at+jwt"):
+        with pytest.raises(MalformedTokenError, match=r"RS256$"):
+            verify(_given(issuer, key, curve, profile=profile), text)
+        with pytest.raises(ConfigurationError, match="no key"):
+            _given(issuer, curve, profile=profile)
+
+
+@pytest.mark.req("RV2")
+@pytest.mark.parametrize("profile", ["delegation", "at+jwt", "oidc", "jwt-svid"])
+def test_the_algorithm_follows_the_key_and_not_the_header(issuer: Issuer, key: SigningKey, profile: str) -> None:
+    """A header that names the other algorithm than the key's is refused, however the rest was made."""
+    curve = Es256SigningKey.generate("curve", use="jwt-svid" if profile == "jwt-svid" else "sig")
+    trust_domain = {"issuer": "spiffe://example.org"} if profile == "jwt-svid" else {}
+    rsa = {**key.jwk, "use": curve.jwk["use"]}
+    verifier = issuer.verifier(jwks={"keys": [rsa, dict(curve.jwk)]}, jwks_url=None, profile=profile, **trust_domain)
+    typ = profile if profile == "at+jwt" else "JWT"
+    mixed: list[tuple[SigningKey | Es256SigningKey, str, str]] = [
+        (key, key.kid, "ES256"),
+        (key, "curve", "RS256"),
+        (key, "curve", "ES256"),
+        (curve, "curve", "RS256"),
+        (curve, key.kid, "ES256"),
+        (curve, key.kid, "RS256"),
+    ]
+    for signer, kid, alg in mixed:
+        text = signer.sign({"alg": alg, "typ": typ, "kid": kid}, issuer.claims(status=...))
+        with pytest.raises(TokenRejectedError):
+            verifier.verify(text)
+
+
+@pytest.mark.req("RV2")
+def test_a_jwt_svid_is_verified_with_the_bundle_of_its_trust_domain(issuer: Issuer, verify: Verify) -> None:
+    """RS256 or ES256, any `iss` or none; a workload of another trust domain is refused without asking for keys."""
+    rsa, curve = issuer.keys[0], Es256SigningKey.generate("curve", use="jwt-svid")
+    bundle = {"keys": [{**rsa.jwk, "use": "jwt-svid"}, dict(curve.jwk), {"kty": "EC", "use": "x509-svid"}]}
+    issuer.reply = lambda request: httpx.Response(200, json=bundle)
+    verifier = issuer.verifier(issuer="spiffe://example.org", profile="jwt-svid")
+    elsewhere = issuer.mint(sub="spiffe://example.com/a", status=...)
+    with pytest.raises(WrongIssuerError):
+        verify(verifier, elsewhere)
+    assert issuer.asked == []
+    bare = {"sub": "spiffe://example.org/a", "aud": AUDIENCE, "exp": int(issuer.clock.wall()) + 60}
+    for text in (
+        issuer.mint(status=..., header={"typ": "JOSE"}),
+        curve.sign({"alg": "ES256", "kid": "curve"}, bare),
+    ):
+        token = verify(verifier, text)
+        assert token.issuer == "spiffe://example.org"
+        assert token.subject.startswith("spiffe://example.org/")
+    assert issuer.asked == [JWKS_URL]
+    with pytest.raises(WrongIssuerError):
+        verify(verifier, elsewhere)
+    for missing in ("exp", "aud", "sub"):
+        claims = {name: value for name, value in bare.items() if name != missing}
+        with pytest.raises(MalformedTokenError):
+            verify(verifier, curve.sign({"alg": "ES256", "kid": "curve"}, claims))
 
 
 def test_what_was_verified_holds_no_token_and_cannot_be_changed(issuer: Issuer) -> None:

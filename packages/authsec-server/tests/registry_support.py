@@ -25,10 +25,17 @@ from authsec_server.db.engine import Database
 from authsec_server.delegations.roles import Roles
 from authsec_server.delegations.service import Delegations, Wanted
 from authsec_server.delegations.values import MaxDuration, TrustDelegation
+from authsec_server.issuers.registry import Registry as IssuerRegistry
+from authsec_server.issuers.rules import Own
+from authsec_server.issuers.service import Issuers
 from authsec_server.operators.service import Operators
 from authsec_server.operators.values import Operator
 
 PEPPER = Pepper(bytes(range(32)))
+OWN = Own(
+    issuer="https://authority.example.com/authsec",
+    jwks_url="https://authority.example.com/authsec/.well-known/jwks.json",
+)
 HOUR = MaxDuration(amount=1, unit="hours")
 RACERS = 64
 REPLICAS = 3
@@ -46,6 +53,7 @@ class Registry:
     roles: Roles
     delegations: Delegations
     operators: Operators
+    issuers: Issuers
 
     async def client(self, name: str = "Customer Support", **more: Any) -> Client:
         """Onboard a client."""
@@ -118,6 +126,7 @@ def replica(database: Database, running: Ledger, clock: Clock) -> Registry:
         roles=Roles(running, database),
         delegations=Delegations(running, database, default_audience="authsec-api"),
         operators=Operators(running, database, pepper=PEPPER, clock=clock),
+        issuers=Issuers(running, database, IssuerRegistry(database, clock=clock), own=OWN),
     )
 
 

@@ -1,4 +1,4 @@
-"""The routes of agents, roles, delegations and operators on an app of their own, and a client that reads OpenAPI.
+"""The routes of agents, roles, delegations, issuers and operators on their own app, and a client that reads OpenAPI.
 
 What stands before them in the real app, and the databases, are for the tests of the whole.
 """
@@ -21,10 +21,11 @@ from authsec_server import problems
 from authsec_server.agents import routes as agents
 from authsec_server.authority import Authority
 from authsec_server.delegations import routes as delegations
+from authsec_server.issuers import routes as issuers
 from authsec_server.operators import routes as operators
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
-_ROUTERS = (agents.router, delegations.roles, delegations.router, operators.router)
+_ROUTERS = (agents.router, delegations.roles, delegations.router, issuers.router, operators.router)
 
 
 def routes() -> list[APIRoute]:

@@ -57,10 +57,18 @@ async def rows(database: Database, table: sa.Table) -> list[Any]:
 class Asks:
     """A question with a fixed answer, about one client or nobody, that remembers what it was judged with."""
 
-    def __init__(self, name: str, *, client_id: str | None = None, token: bool = False, broken: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        client_id: str | None = None,
+        token: bool = False,
+        broken: bool = False,
+        mark: str | None = None,
+    ) -> None:
         self.name, self.client_id, self.token, self.broken = name, client_id, token, broken
         self.parent_jti: str | None = None
-        self.mark: str | None = None
+        self.mark = mark
         self.seen: list[tuple[Standing | None, Slot]] = []
 
     def judge(self, standing: Standing | None, slot: Slot) -> Verdict[str]:

@@ -204,6 +204,27 @@ def test_the_file_catches_up(database_url: str, clock: FakeClock, tmp_path: Path
     asyncio.run(run())
 
 
+def test_workers_share_a_file(database_url: str, clock: FakeClock, tmp_path: Path) -> None:
+    """Each checkpoint is in it once, whoever of them wrote it; also after it was moved away."""
+    file = tmp_path / "checkpoints.jsonl"
+
+    async def run() -> None:
+        async with audited(database_url, clock) as (database, running):
+            workers = [writer(database, clock, file) for _ in range(3)]
+            for _ in range(3):
+                await grow(running, 10)
+                await asyncio.gather(*(worker.write_if_due() for worker in workers))
+                await asyncio.gather(*(worker.write_if_due() for worker in workers))
+            assert exported(file) == [10, 20, 30]
+            file.rename(tmp_path / "kept.jsonl")
+            await grow(running, 10)
+            for worker in workers:
+                await worker.write_if_due()
+            assert exported(file) == [40]
+
+    asyncio.run(run())
+
+
 def test_a_file_that_cannot_be_written_is_told_and_tried_again(
     database_url: str, clock: FakeClock, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from audit_support import ISSUER, keys, signing_key
 from server_support import entry, ledger, made
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from authsec_core._jws import Rs256Key
 from authsec_core._signing import SigningKey
 from authsec_core.errors import ConfigurationError
 from authsec_core.testing import FakeClock
@@ -321,5 +322,8 @@ def test_many_retired_keys_are_usual(tmp_path: Path) -> None:
     jwk = dict(signing_key().jwk)
     found = AuditKeys.of([{**jwk, "kid": f"key-{number}"} for number in range(100)] + [{}, jwk, None])
     assert len(found.public) == 101
-    assert keys().public[signing_key().kid].public_numbers() == found.public["key-7"].public_numbers()
+    one, other = keys().public[signing_key().kid], found.public["key-7"]
+    assert isinstance(one, Rs256Key)
+    assert isinstance(other, Rs256Key)
+    assert one.public.public_numbers() == other.public.public_numbers()
     assert found.unusable == ("None", "?")

@@ -44,6 +44,29 @@ def answer_pages(desk: Desk, *items: list[dict[str, Any]]) -> None:
 class TestRequests:
     """What is sent."""
 
+    def test_a_key_set_comes_from_a_file(self, desk: Desk, tmp_path: Path) -> None:
+        """Its content is sent; a file that holds no JSON object is wrong usage, and nothing of it is shown."""
+        desk.answer = lambda request: Reply.of_json(request.json(), status=201)
+        file = tmp_path / "jwks.json"
+        file.write_text('{"keys": []}')
+        typed = ["issuers", "register", "main", "--kind", "kubernetes", "--issuer", "https://k.example", "--default"]
+        typed.append("--jwks")
+        assert desk.run("admin", *typed, str(file)).code == 0
+        assert desk.sent.json() == {
+            "name": "main",
+            "kind": "kubernetes",
+            "issuer": "https://k.example",
+            "jwks": {"keys": []},
+            "is_default": True,
+        }
+        for content in ("[]", "canary-of-the-file", '"canary-of-the-file"', "[" * 100_000):
+            file.write_text(content)
+            printed = desk.run("admin", *typed, str(file), secrets=("canary-of-the-file",))
+            assert (printed.code, "--jwks" in printed.err) == (2, True)
+        file.unlink()
+        assert desk.run("admin", *typed, str(file)).code == 2
+        assert len(desk.requests) == 1
+
     @pytest.mark.parametrize(
         ("typed", "method", "path", "query", "body"),
         [

@@ -13,6 +13,7 @@ from authsec_server.checks import AGENT_TYPES
 from authsec_server.cli import _values as values
 from authsec_server.cli._admin_arguments import COMMANDS
 from authsec_server.cli._fields import Command
+from authsec_server.issuers.values import KINDS
 from authsec_server.operators.access import OPERATOR_ROLES
 from authsec_server.pages import LARGEST_PAGE
 from authsec_server.settings import ServerSettings
@@ -137,7 +138,8 @@ def test_the_largest_page() -> None:
 
 def test_kinds_and_roles() -> None:
     """The command line has words of its own for them, which load nothing."""
-    from authsec_server.cli import _agent_commands, _authority_commands
+    from authsec_server.cli import _agent_commands, _authority_commands, _issuer_commands
 
     assert _agent_commands._TYPES == AGENT_TYPES
     assert _authority_commands._MAY == OPERATOR_ROLES
+    assert _issuer_commands._KINDS == KINDS

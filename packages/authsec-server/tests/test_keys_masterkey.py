@@ -157,6 +157,26 @@ class TestFile:
 
     @posix
     @pytest.mark.req("RO1")
+    def test_a_credential_of_systemd_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its access list shows as a right of the group; that is all, and only in a folder that is closed to others."""
+        path = key_file(tmp_path, mode=0o440)
+        tmp_path.chmod(0o550)
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+        assert read_master_key(path) == MasterKey.parse(GOOD)
+        for of_file, of_folder, credentials in (
+            (0o460, 0o550, tmp_path),
+            (0o444, 0o550, tmp_path),
+            (0o440, 0o555, tmp_path),
+            (0o440, 0o550, tmp_path.parent),
+        ):
+            path.chmod(of_file)
+            tmp_path.chmod(of_folder)
+            monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+            with pytest.raises(UnsafeSettingsError, match="chmod 600"):
+                read_master_key(path)
+
+    @posix
+    @pytest.mark.req("RO1")
     def test_what_is_no_regular_file_is_refused(self, tmp_path: Path) -> None:
         """A folder, a device, and a FIFO, which must not be waited for."""
         os.mkfifo(tmp_path / "fifo", 0o600)

@@ -50,7 +50,7 @@ class Door:
 
 def visit(tmp_path: Any, clock: FakeClock, story: Story) -> None:
     """Run a story with an HTTP client that speaks for an admin."""
-    settings = SimpleNamespace(issuer=ISSUER, jwks_url=f"{ISSUER}/.well-known/jwks.json", jwks_max_age=300)
+    settings = SimpleNamespace(issuer=ISSUER, jwks_url=f"{ISSUER}/.well-known/jwks.json", jwks_max_age=300, dev=False)
 
     async def inside(at: World) -> None:
         app = FastAPI()
@@ -131,11 +131,17 @@ def test_discovery_says_what_is_there(path: str, tmp_path: Any, clock: FakeClock
     async def story(at: World, client: httpx.AsyncClient) -> None:
         reply = await client.get(path)
         assert reply.headers["cache-control"] == "public, max-age=300"
-        assert reply.json() == {
+        found = reply.json()
+        endpoints = {name: found.pop(name) for name in sorted(found) if "_endpoint" in name}
+        assert len(endpoints) == 9
+        assert {url for url in endpoints.values() if isinstance(url, str)} == {
+            f"{ISSUER}/oauth2/{name}" for name in ("token", "introspect", "revoke")
+        }
+        assert found == {
             "issuer": ISSUER,
             "jwks_uri": f"{ISSUER}/.well-known/jwks.json",
             "response_types_supported": [],
-            "grant_types_supported": [],
+            "grant_types_supported": ["client_credentials", "urn:ietf:params:oauth:grant-type:token-exchange"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
         }

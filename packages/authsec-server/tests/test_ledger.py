@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pytest
@@ -14,10 +14,12 @@ from server_support import Asks, entry, ledger, made, rows
 from authsec_core._clock import SYSTEM_CLOCK
 from authsec_core.testing import FakeClock
 from authsec_server.audit.chain import GENESIS, chained
+from authsec_server.audit.entry import Entry
 from authsec_server.audit.ledger import Change, Ledger
 from authsec_server.db import tables
 from authsec_server.db.engine import Database
 from authsec_server.errors import StorageUnavailableError
+from authsec_server.telemetry.observer import Observer
 
 T = TypeVar("T")
 
@@ -297,5 +299,38 @@ def test_a_crowd_of_questions_does_not_keep_a_change_waiting(database_url: str) 
             await asyncio.gather(*crowd)
             actions = [row.action for row in await rows(database, tables.audit)]
             assert actions.index("client.revoke") <= 256
+
+    asyncio.run(run())
+
+
+def test_who_counts_is_told_what_is_durable_and_harms_nothing(database_url: str) -> None:
+    """Entries, questions and tokens of each transaction; of what failed nothing. A fault of theirs harms nobody."""
+    told: list[tuple[list[str], int, int]] = []
+
+    class Counts(Observer):
+        def settled(self, entries: Sequence[Entry], *, asked: int, issued: int, seconds: float) -> None:
+            told.append(([entry.action for entry in entries], asked, issued))
+            raise OSError("no space left on device")
+
+    async def run() -> None:
+        async def work(change: Change) -> None:
+            change.record(entry("client.revoke"))
+
+        async def fails(change: Change) -> None:
+            change.record(entry("client.revoke"))
+            raise ZeroDivisionError
+
+        async with made(database_url) as database:
+            running = Ledger(database, clock=SYSTEM_CLOCK, observer=Counts())
+            running.start()
+            questions = (Asks("a", token=True), Asks("b"), Asks("c", broken=True))
+            await asyncio.gather(*(running.judge(question) for question in questions), return_exceptions=True)
+            await running.change(work)
+            with pytest.raises(ZeroDivisionError):
+                await running.change(fails)
+            assert running.is_running
+            assert running.waiting == 0
+            await running.close()
+        assert told == [(["token.issue", "token.issue"], 3, 1), (["client.revoke"], 0, 0)]
 
     asyncio.run(run())

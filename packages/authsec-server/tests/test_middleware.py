@@ -18,6 +18,7 @@ from starlette.types import Message
 
 from authsec_core.testing import FakeClock, assert_no_secret
 from authsec_server import middleware, problems
+from authsec_server.errors import RateLimitedError
 from authsec_server.logs import REQUEST_ID
 from authsec_server.middleware import TimeLimit, client_address
 from authsec_server.settings import ServerSettings
@@ -323,6 +324,34 @@ async def test_a_response_that_began_may_finish() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.req("RA9")
+@pytest.mark.parametrize("taken", [0, 3])
+async def test_a_response_that_nobody_reads_does_not_last(taken: int) -> None:
+    """Each piece has the limit of a request: who takes none any more ends the work that goes on for them."""
+    sent: list[Message] = []
+    outcome: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        except BaseException:
+            outcome.append("cancelled")
+            raise
+
+    async def send(message: Message) -> None:
+        if len(sent) > taken:
+            await anyio.Event().wait()
+        sent.append(message)
+
+    layer: Any = TimeLimit(app, seconds=0.02)
+    with anyio.fail_after(30):
+        await layer({"type": "http", "path": "/", "headers": []}, None, send)
+    assert (len(sent), outcome) == (taken + 1, ["cancelled"])
+
+
+@pytest.mark.anyio
 async def test_what_fails_after_it_began_cuts_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     """Half an answer is not completed with an error: it is raised, and logged."""
     sent: list[str] = []
@@ -476,6 +505,21 @@ async def test_a_secret_in_a_path_is_not_logged(
     assert line["path"] == "/api/v1/nothere/*/x"
     ours = [record for record in caplog.records if record.name.startswith("authsec")]
     assert_no_secret([ours, [record.getMessage() for record in ours]], secret, sent)
+
+
+@pytest.mark.anyio
+async def test_a_flood_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """What has to wait is logged at DEBUG only: whoever floods would write the log, too."""
+    caplog.set_level(logging.INFO, "authsec")
+
+    def add(app: FastAPI) -> None:
+        @app.get("/busy")
+        async def busy() -> None:
+            raise RateLimitedError("wait", retry_after=3)
+
+    reply = await request(stack(add), "GET", "/busy")
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "3")
+    assert not access_lines(caplog)
 
 
 @pytest.mark.anyio

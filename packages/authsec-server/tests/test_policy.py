@@ -125,7 +125,7 @@ def test_an_audience_that_was_asked_for_replaces_the_default() -> None:
     elsewhere = granted(*both, asked=ask(audience="billing-api"))
     assert (elsewhere.audience, elsewhere.delegations) == ("billing-api", ("elsewhere",))
     for audience in ("", "billing", "BILLING-API", "billing-api "):
-        assert refused(*both, asked=ask(audience=audience)).code == "not_covered"
+        assert refused(*both, asked=ask(audience=audience)).code == "audience_not_covered"
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,11 @@ def test_a_state_that_nobody_knows_is_not_active() -> None:
         ((DISABLED, ENDED), "delegation_ended"),
         ((DISABLED, REVOKED), "delegation_ended"),
         ((delegation(enabled=False, revoked=True),), "delegation_ended"),
-        ((ELSEWHERE,), "not_covered"),
+        ((ELSEWHERE,), "audience_not_covered"),
         ((EMPTY,), "not_covered"),
         ((delegation(permissions=frozenset()),), "not_covered"),
         ((delegation(allowed_actions=frozenset({"write:records"})),), "not_covered"),
-        ((ENDED, DISABLED, ELSEWHERE), "not_covered"),
+        ((ENDED, DISABLED, ELSEWHERE), "audience_not_covered"),
     ],
 )
 def test_the_code_says_whether_there_is_nothing_no_more_or_not_this(

@@ -409,3 +409,13 @@ def test_a_tls_file_that_is_none_is_refused(tls: dict[str, Path], kind: str) -> 
         tls["tls_key_file"].mkdir()
     with pytest.raises(UnsafeSettingsError, match="AUTHSEC_SERVER_TLS_KEY_FILE"):
         settings(**tls).check_files()
+
+
+@pytest.mark.req("RO1")
+def test_a_file_of_authorities_for_issuers_has_to_be_there(tmp_path: Path) -> None:
+    """Everybody may read it; without it no issuer's keys could be fetched, which is found before anything listens."""
+    path = tmp_path / "ca.pem"
+    with pytest.raises(UnsafeSettingsError, match="AUTHSEC_SERVER_ISSUER_CA_FILE"):
+        settings(issuer_ca_file=path).check_files()
+    path.touch(mode=0o644)
+    settings(issuer_ca_file=path).check_files()

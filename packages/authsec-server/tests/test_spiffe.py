@@ -216,6 +216,18 @@ def test_only_kubernetes_names_service_accounts(platform: str) -> None:
             check_selectors(platform, {key: "x"})
 
 
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_what_any_issuers_tokens_prove_is_known_everywhere(platform: str) -> None:
+    """A SPIFFE ID and the claims of an OIDC issuer; which cluster it is only on Kubernetes."""
+    check_selectors(
+        platform, {"spiffe:id": "spiffe://example.org/a", "oidc:iss": "https://ci.example", "oidc:a/b": "c"}
+    )
+    for key in ("oidc:", "oidc:a b", "spiffe:", "spiffe:id:a", *(() if platform == "kubernetes" else ("k8s:cluster",))):
+        with pytest.raises(ValueError, match="is not known for the platform"):
+            check_selectors(platform, {key: "x"})
+    check_selectors("kubernetes", {"k8s:cluster": "production", "k8s:ns": "a", "k8s:sa": "b"})
+
+
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("key", ["k8s:ns", "k8s:sa"])
 def test_what_becomes_a_part_of_the_identity_is_a_name(key: str, hostile: str) -> None:

@@ -1,17 +1,20 @@
 """Do these verified claims say what a token of this profile must say, to us, now?
 
 Pure: no keys, no I/O. Every claim that is read has exactly the right type or the token is refused; nothing is coerced.
-RFC 7519 (JWT), RFC 9068 (`at+jwt`), RFC 8693 (`act`).
+RFC 7519 (JWT), RFC 9068 (`at+jwt`), RFC 8693 (`act`), and for `jwt-svid`
+https://github.com/spiffe/spiffe/blob/main/standards/JWT-SVID.md
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from authsec_core._jws import RS256, RS256_OR_ES256, Algorithm
 from authsec_core.errors import (
     ExpiredTokenError,
     MalformedTokenError,
@@ -23,12 +26,26 @@ from authsec_core.scopes import parse_scopes
 from authsec_core.token import MOCK_ISSUER
 from authsec_core.wire import is_plain
 
-__all__ = ["PROFILES", "Profile", "Rules", "VerifiedToken", "check_times", "check_type", "read_claims"]
+__all__ = [
+    "PROFILES",
+    "Profile",
+    "Rules",
+    "VerifiedToken",
+    "check_times",
+    "check_type",
+    "claims_issuer",
+    "is_trust_domain",
+    "read_claims",
+]
 
-Profile: TypeAlias = Literal["delegation", "at+jwt", "oidc"]
+Profile: TypeAlias = Literal["delegation", "at+jwt", "oidc", "jwt-svid"]
 
 _LATEST = 253_402_300_800  # the year 10000 in epoch seconds: later instants cannot be printed
 _NO_SCOPES: frozenset[str] = frozenset()
+_LONGEST_SPIFFE_ID = 2048  # bytes, all of them ASCII (SPIFFE-ID section 2.3)
+_TRUST_DOMAIN = re.compile(r"spiffe://[a-z0-9._-]{1,255}")
+# A workload's has a path: without one it is the trust domain's own.
+_SPIFFE_ID = re.compile(r"(spiffe://[a-z0-9._-]{1,255})(?:/(?!\.{1,2}(?:/|$))[a-zA-Z0-9._-]+)+")
 
 
 class _Kind(NamedTuple):
@@ -36,19 +53,28 @@ class _Kind(NamedTuple):
 
     Attributes:
         types: The header's `typ` may be one of these; None stands for "missing".
-        foreign: The issuer is an identity provider that follows its own customs.
+        foreign: The issuer is somebody else's, and follows its own customs.
+        algorithms: By which its tokens may be signed.
+        use: Of its keys.
+        svid: The subject names the issuer: its trust domain.
     """
 
     types: frozenset[str | None]
-    foreign: bool
+    foreign: bool = False
+    algorithms: frozenset[Algorithm] = RS256
+    use: str = "sig"
+    svid: bool = False
 
 
 # The kinds never mix, or a token of one kind could be replayed as another: RFC 8725 section 3.11.
 PROFILES: Final[Mapping[str, _Kind]] = MappingProxyType(
     {
-        "delegation": _Kind(frozenset({"JWT"}), foreign=False),
-        "at+jwt": _Kind(frozenset({"at+jwt", "application/at+jwt"}), foreign=False),
-        "oidc": _Kind(frozenset({"JWT", None}), foreign=True),
+        "delegation": _Kind(frozenset({"JWT"})),
+        "at+jwt": _Kind(frozenset({"at+jwt", "application/at+jwt"})),
+        "oidc": _Kind(frozenset({"JWT", None}), foreign=True, algorithms=RS256_OR_ES256),
+        "jwt-svid": _Kind(
+            frozenset({"JWT", "JOSE", None}), foreign=True, algorithms=RS256_OR_ES256, use="jwt-svid", svid=True
+        ),
     }
 )
 
@@ -60,12 +86,13 @@ class VerifiedToken:
     It does not hold the token itself, so that it may be logged and passed on: `jti` is the token's public name.
 
     Attributes:
+        issuer: `iss`; with the profile `jwt-svid` the trust domain, `spiffe://…`.
         subject: `sub`: the workload (`spiffe://…`), or the user where an agent acts for one.
         client_id: The agent that the token was issued to, if the token says so.
         scopes: `permissions` and `scope`. Empty means that nothing is granted.
         roles: As the issuer lists them.
-        jti: Missing only with the profile `oidc`.
-        issued_at: Epoch seconds, by the issuer's clock.
+        jti: Missing only with the profiles `oidc` and `jwt-svid`.
+        issued_at: Epoch seconds, by the issuer's clock. Missing only with the profile `jwt-svid`.
         expires_at: Epoch seconds, by the issuer's clock.
         key_id: Which of the issuer's keys signed it.
         actor: `act.sub`: who acts for the subject, if anybody does (RFC 8693 section 4.1).
@@ -79,7 +106,7 @@ class VerifiedToken:
     scopes: frozenset[str]
     roles: tuple[str, ...]
     jti: str | None
-    issued_at: int
+    issued_at: int | None
     expires_at: int
     key_id: str
     actor: str | None
@@ -110,6 +137,15 @@ class Rules:
     leeway: float
 
 
+def is_trust_domain(issuer: str) -> bool:
+    """Return whether this names a SPIFFE trust domain.
+
+    >>> is_trust_domain("spiffe://example.org"), is_trust_domain("https://example.org")
+    (True, False)
+    """
+    return _TRUST_DOMAIN.fullmatch(issuer) is not None
+
+
 def check_type(typ: str | None, profile: Profile) -> None:
     """Return if a header of this type belongs to the profile.
 
@@ -118,6 +154,16 @@ def check_type(typ: str | None, profile: Profile) -> None:
     """
     if typ not in PROFILES[profile].types:
         raise MalformedTokenError("the token is of another type than this verifier accepts")
+
+
+def claims_issuer(claims: Mapping[str, Any], profile: Profile) -> str | None:
+    """Return which issuer claims that nobody has vouched for name."""
+    if not PROFILES[profile].svid:
+        issuer = claims.get("iss")
+        return issuer if type(issuer) is str else None
+    subject = claims.get("sub")
+    spiffe_id = _SPIFFE_ID.fullmatch(subject) if type(subject) is str else None
+    return None if spiffe_id is None else spiffe_id[1]
 
 
 def read_claims(claims: Mapping[str, Any], *, key_id: str, rules: Rules, now: float) -> VerifiedToken:
@@ -136,16 +182,17 @@ def read_claims(claims: Mapping[str, Any], *, key_id: str, rules: Rules, now: fl
         ExpiredTokenError: It has ended.
         NotYetValidError: It has not begun.
     """
-    foreign = PROFILES[rules.profile].foreign
+    kind = PROFILES[rules.profile]
+    foreign = kind.foreign
     token = VerifiedToken(
-        issuer=_required(claims, "iss"),
+        issuer=_trust_domain(claims) if kind.svid else _required(claims, "iss"),
         subject=_required(claims, "sub"),
         audience=_audience(claims),
         client_id=_optional(claims, "client_id"),
         scopes=_scopes(claims, foreign=foreign),
         roles=_texts(claims, "roles") or (),
         jti=_optional(claims, "jti") if foreign else _required(claims, "jti"),
-        issued_at=_instant(claims, "iat"),
+        issued_at=None if kind.svid and "iat" not in claims else _instant(claims, "iat"),
         expires_at=_instant(claims, "exp"),
         key_id=key_id,
         actor=_actor(claims),
@@ -168,7 +215,7 @@ def check_times(token: VerifiedToken, *, leeway: float, now: float) -> None:
     """
     if now >= token.expires_at + leeway:
         raise ExpiredTokenError("the token has expired")
-    begins_at = token.issued_at
+    begins_at = token.issued_at or 0
     if "nbf" in token.claims:
         begins_at = max(begins_at, _instant(token.claims, "nbf"))
     if now < begins_at - leeway:
@@ -184,6 +231,14 @@ def _required(claims: Mapping[str, Any], name: str) -> str:
 
 def _optional(claims: Mapping[str, Any], name: str) -> str | None:
     return _required(claims, name) if name in claims else None
+
+
+def _trust_domain(claims: Mapping[str, Any]) -> str:
+    subject = _required(claims, "sub")
+    spiffe_id = _SPIFFE_ID.fullmatch(subject)
+    if spiffe_id is None or len(subject) > _LONGEST_SPIFFE_ID:
+        raise MalformedTokenError("the token's claim sub is not a workload's SPIFFE ID")
+    return spiffe_id[1]
 
 
 def _instant(claims: Mapping[str, Any], name: str) -> int:

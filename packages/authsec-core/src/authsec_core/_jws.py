@@ -14,16 +14,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Literal, NoReturn, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from authsec_core.errors import BadSignatureError, MalformedTokenError
 
-__all__ = ["Header", "Jws", "check_signature", "decode_base64url", "parse_json", "parse_jws"]
+__all__ = [
+    "RS256",
+    "RS256_OR_ES256",
+    "Algorithm",
+    "Es256Key",
+    "Header",
+    "Jws",
+    "Rs256Key",
+    "VerifyingKey",
+    "check_signature",
+    "decode_base64url",
+    "parse_json",
+    "parse_jws",
+]
+
+Algorithm: TypeAlias = Literal["RS256", "ES256"]
+RS256: Final[frozenset[Algorithm]] = frozenset({"RS256"})
+RS256_OR_ES256: Final[frozenset[Algorithm]] = frozenset({"RS256", "ES256"})
 
 _LONGEST_HEADER = 4096  # characters, encoded
 _LONGEST_KEY_ID = 256  # characters
@@ -41,16 +60,19 @@ _TO_STANDARD: Final = bytes(
 
 _PKCS1 = PKCS1v15()
 _SHA256 = SHA256()
+_ECDSA = ECDSA(SHA256())
+_ES256_HALF = 32  # bytes of each of the two numbers that are an ES256 signature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a header says, apart from `alg`, which is always RS256.
+    """What a header says.
 
     Attributes:
         typ: The kind of token, exactly as spelled; None where it is missing.
     """
 
+    alg: Algorithm
     kid: str
     typ: str | None
 
@@ -76,15 +98,77 @@ class Jws:
         return claims
 
 
-def parse_jws(text: str, *, limit: int) -> Jws:
+class VerifyingKey(Protocol):
+    """A public key that is for one algorithm, whatever a header says (RFC 8725 section 3.1)."""
+
+    alg: Algorithm
+
+    @property
+    def signature_size(self) -> int:
+        """How many bytes its signatures have."""
+        ...
+
+    def verify(self, signature: bytes, signed: bytes) -> None:
+        """Return if it made the signature.
+
+        Raises:
+            InvalidSignature: It did not.
+        """
+        ...
+
+
+class Rs256Key:
+    """An RSA key: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518 section 3.3)."""
+
+    __slots__ = ("public",)
+    alg: Algorithm = "RS256"
+
+    def __init__(self, public: RSAPublicKey) -> None:
+        self.public = public
+
+    @property
+    def signature_size(self) -> int:
+        """See `VerifyingKey`."""
+        return (self.public.key_size + 7) // 8
+
+    def verify(self, signature: bytes, signed: bytes) -> None:
+        """See `VerifyingKey`."""
+        self.public.verify(signature, signed, _PKCS1, _SHA256)
+
+
+class Es256Key:
+    """A key on the curve P-256: ECDSA with SHA-256, the two numbers side by side (RFC 7518 section 3.4)."""
+
+    __slots__ = ("public",)
+    alg: Algorithm = "ES256"
+
+    def __init__(self, public: EllipticCurvePublicKey) -> None:
+        self.public = public
+
+    @property
+    def signature_size(self) -> int:
+        """See `VerifyingKey`."""
+        return 2 * _ES256_HALF
+
+    def verify(self, signature: bytes, signed: bytes) -> None:
+        """See `VerifyingKey`."""
+        if len(signature) != self.signature_size:
+            raise InvalidSignature
+        r, s = (int.from_bytes(half, "big") for half in (signature[:_ES256_HALF], signature[_ES256_HALF:]))
+        self.public.verify(encode_dss_signature(r, s), signed, _ECDSA)
+
+
+def parse_jws(text: str, *, limit: int, algorithms: frozenset[Algorithm] = RS256) -> Jws:
     """Take a compact JWS apart without trusting any of it.
 
     Args:
         text: The compact serialisation, without anything around it.
         limit: The most characters that are looked at.
+        algorithms: Of which the header names one.
 
     Raises:
-        MalformedTokenError: It is not an RS256 JWS with a key id and without anything that we do not support.
+        MalformedTokenError: It is not a JWS of such an algorithm with a key id and without anything that we do not
+            support.
     """
     if len(text) > limit:
         raise MalformedTokenError("the token is too long")
@@ -97,7 +181,7 @@ def parse_jws(text: str, *, limit: int) -> Jws:
     if len(segments) != 3:
         raise MalformedTokenError("the token is not a JWT of three parts")
     encoded_header, payload, encoded_signature = segments
-    header = _parse_header(encoded_header)
+    header = _parse_header(encoded_header, algorithms)
     try:
         signature = decode_base64url(encoded_signature)
     except ValueError:
@@ -107,14 +191,16 @@ def parse_jws(text: str, *, limit: int) -> Jws:
     return Jws(header, raw[: -len(encoded_signature) - 1], signature, payload)
 
 
-def check_signature(jws: Jws, key: RSAPublicKey) -> None:
-    """Return if this key made the signature, by RSASSA-PKCS1-v1_5 with SHA-256.
+def check_signature(jws: Jws, key: VerifyingKey) -> None:
+    """Return if this key made the signature, by the algorithm that both the key and the header are for.
 
     Raises:
         BadSignatureError: It did not.
     """
+    if jws.header.alg != key.alg:
+        raise BadSignatureError("the token's algorithm is not the one that its key is for")
     try:
-        key.verify(jws.signature, jws.signed, _PKCS1, _SHA256)
+        key.verify(jws.signature, jws.signed)
     except InvalidSignature as exc:
         raise BadSignatureError("the signature is not of the issuer's key") from exc
 
@@ -161,12 +247,13 @@ def decode_base64url(segment: bytes) -> bytes:
 
 
 @lru_cache(maxsize=64)  # a key's tokens share their header; strangers' headers push one another out
-def _parse_header(segment: bytes) -> Header:
+def _parse_header(segment: bytes, algorithms: frozenset[Algorithm]) -> Header:
     members = _members(segment) if len(segment) <= _LONGEST_HEADER else None
     if members is None:
         raise MalformedTokenError("the token's header is not a JSON object of the strict kind")
-    if members.get("alg") != "RS256":
-        raise MalformedTokenError("the token's header does not say RS256")
+    alg = next((known for known in sorted(algorithms) if members.get("alg") == known), None)
+    if alg is None:
+        raise MalformedTokenError(f"the token's header does not say {' or '.join(sorted(algorithms, reverse=True))}")
     if not _FORBIDDEN.isdisjoint(members):
         raise MalformedTokenError("the token's header has one of crit, b64, jku, x5u, jwk and x5c")
     kid, typ = members.get("kid"), members.get("typ")
@@ -175,7 +262,7 @@ def _parse_header(segment: bytes) -> Header:
         raise MalformedTokenError("the token's header has no usable key id")
     if "typ" in members and not isinstance(typ, str):
         raise MalformedTokenError("the token's type is not text")
-    return Header(kid=kid, typ=typ)
+    return Header(alg=alg, kid=kid, typ=typ)
 
 
 def _members(segment: bytes) -> Mapping[str, Any] | None:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from authsec_core._claims import VerifiedToken
 from authsec_core._fork import renew_after_fork
+from authsec_core._jws import VerifyingKey
 from authsec_core._status_list import StatusReference
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 __all__ = ["Examined", "RecentTokens"]
 
@@ -29,7 +27,7 @@ class Examined(NamedTuple):
     """
 
     token: VerifiedToken
-    key: RSAPublicKey
+    key: VerifyingKey
     status: StatusReference | None
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 
-__all__ = ["SigningKey", "base64url"]
+__all__ = ["SigningKey", "base64url", "compact_json"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +42,12 @@ class SigningKey:
         """Return the signing key that this private key is."""
         numbers = private.public_key().public_numbers()
         required = {"e": _number(numbers.e), "kty": "RSA", "n": _number(numbers.n)}  # sorted, as RFC 7638 wants them
-        kid = base64url(hashlib.sha256(_compact_json(required)).digest())
+        kid = base64url(hashlib.sha256(compact_json(required)).digest())
         return cls(private=private, kid=kid, jwk={**required, "use": "sig", "alg": "RS256", "kid": kid})
 
     def sign(self, header: Mapping[str, object], claims: Mapping[str, object]) -> str:
         """Return a compact JWS with the RS256 signature of exactly this header and these claims."""
-        signed = f"{base64url(_compact_json(header))}.{base64url(_compact_json(claims))}"
+        signed = f"{base64url(compact_json(header))}.{base64url(compact_json(claims))}"
         return f"{signed}.{base64url(self.private.sign(signed.encode('ascii'), PKCS1v15(), SHA256()))}"
 
 
@@ -56,12 +56,13 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
+def compact_json(value: object) -> bytes:
+    """Return JSON without a blank that could be spared."""
+    return _encode(value).encode()
+
+
 def _number(value: int) -> str:
     return base64url(value.to_bytes((value.bit_length() + 7) // 8, "big"))
-
-
-def _compact_json(value: object) -> bytes:
-    return _encode(value).encode()
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` would make one for each token

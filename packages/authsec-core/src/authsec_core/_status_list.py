@@ -19,7 +19,7 @@ from authsec_core._clock import Clock
 from authsec_core._fetching import Get, Steps
 from authsec_core._fork import renew_after_fork
 from authsec_core._jwks import KeySource
-from authsec_core._jws import Jws, check_signature, decode_base64url, parse_jws
+from authsec_core._jws import RS256, Algorithm, Jws, check_signature, decode_base64url, parse_jws
 from authsec_core._refreshing import Fresh, Pace, Refreshing
 from authsec_core.errors import MalformedTokenError, TokenRejectedError, VerificationUnavailableError
 
@@ -115,18 +115,28 @@ class StatusLists:
         issuer: Lists lie below it.
         max_age: Seconds.
         leeway: Seconds by which the issuer's clock may differ from ours.
+        algorithms: By which lists may be signed.
 
     Raises:
         ValueError: `max_age` is not a positive number of seconds.
     """
 
     def __init__(
-        self, issuer: str, keys: KeySource, *, clock: Clock, max_age: float, leeway: float, pace: Pace
+        self,
+        issuer: str,
+        keys: KeySource,
+        *,
+        clock: Clock,
+        max_age: float,
+        leeway: float,
+        pace: Pace,
+        algorithms: frozenset[Algorithm] = RS256,
     ) -> None:
         if not 0 < max_age < math.inf:
             raise ValueError("revocation_max_age must be a positive number of seconds")
         self._issuer = issuer
         self._keys = keys
+        self._algorithms = algorithms
         self._clock = clock
         self._max_age = max_age
         self._leeway = leeway
@@ -233,7 +243,7 @@ class StatusLists:
         return good_for
 
     def _read(self, body: bytes, uri: str) -> Steps[StatusList]:
-        jws = parse_jws(body.decode("latin-1"), limit=_LARGEST_REPLY)
+        jws = parse_jws(body.decode("latin-1"), limit=_LARGEST_REPLY, algorithms=self._algorithms)
         if jws.header.typ != "statuslist+jwt":
             raise MalformedTokenError("its type is not statuslist+jwt")
         yield from self._check_signature(jws)

@@ -29,7 +29,16 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Counter, Histogram, Meter
     from opentelemetry.trace import Span, Tracer
 
-__all__ = ["UNOBSERVED", "Lookup", "Observation", "count_lookup", "counts_lookups", "observe"]
+__all__ = [
+    "UNOBSERVED",
+    "Lookup",
+    "Observation",
+    "count_lookup",
+    "counts_lookups",
+    "find_tracer",
+    "harmless",
+    "observe",
+]
 
 Lookup: TypeAlias = Literal["hit", "stale", "miss", "joined", "failed"]
 _Name: TypeAlias = Literal["exchange", "fetch"]
@@ -90,12 +99,23 @@ def count_lookup(result: Lookup) -> None:
     """Count one look into the cache. Call it with no lock held: what it calls is the application's."""
     instruments = _application.instruments()
     if instruments is not None:
-        with _harmless():
+        with harmless():
             instruments.lookups.add(1, {"authsec.cache.result": result})
 
 
+def find_tracer(scope: str) -> Tracer | None:
+    """Return the application's tracer for who speaks as `scope`, if an SDK is set up. Loads nothing."""
+    if not _is_loaded("opentelemetry.trace"):
+        return None
+    from opentelemetry import trace
+
+    provider = trace.get_tracer_provider()
+    tracer = provider.get_tracer(scope, __version__) if _does_something(provider) else None
+    return tracer if tracer is not None and _does_something(tracer) else None
+
+
 @contextmanager
-def _harmless() -> Iterator[None]:
+def harmless() -> Iterator[None]:
     """Let nothing that the application's SDK, processors or exporters raise take a token or an answer from a caller."""
     try:
         yield
@@ -119,7 +139,7 @@ class _Told(Observation):
     def __enter__(self) -> Observation:
         self._began = self._clock.steady()
         if self._tracer is not None:
-            with _harmless():
+            with harmless():
                 self._enter_span(self._tracer)
         return self
 
@@ -145,13 +165,13 @@ class _Told(Observation):
         labels = {"authsec.mode": self._attributes["authsec.mode"], "authsec.outcome": _outcome(error)}
         labels |= {} if code is None else {"error.type": code}
         if self._instruments is not None:  # while the span is current, so that exemplars can name it
-            with _harmless():
+            with harmless():
                 self._instruments.requests[self._name].add(1, labels)
-            with _harmless():
+            with harmless():
                 self._instruments.durations[self._name].record(self._clock.steady() - self._began, labels)
         self._leave()
         if self._span is not None:
-            with _harmless():
+            with harmless():
                 _end(self._span, {**self._attributes, **labels}, code)
 
     def asked(self, scopes: frozenset[str] | None) -> None:
@@ -240,13 +260,8 @@ class _Application:
         renew_after_fork(self)
 
     def tracer(self) -> Tracer | None:
-        if self._tracer is None and _is_loaded("opentelemetry.trace"):
-            from opentelemetry import trace
-
-            provider = trace.get_tracer_provider()
-            if _does_something(provider):
-                tracer = provider.get_tracer(_SCOPE, __version__)
-                self._tracer = tracer if _does_something(tracer) else None
+        if self._tracer is None:
+            self._tracer = find_tracer(_SCOPE)
         return self._tracer
 
     def instruments(self) -> _Instruments | None:

@@ -12,11 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from authsec_core._claims import PROFILES, Profile, Rules, VerifiedToken, check_times, check_type, read_claims
+from authsec_core._claims import (
+    PROFILES,
+    Profile,
+    Rules,
+    VerifiedToken,
+    check_times,
+    check_type,
+    claims_issuer,
+    is_trust_domain,
+    read_claims,
+)
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._fetching import Fetcher, Steps
-from authsec_core._jwks import GivenKeys, KeySource, RemoteKeys
-from authsec_core._jws import Jws, check_signature, parse_jws
+from authsec_core._jwks import GivenKeys, KeySource, RemoteKeys, Wanted
+from authsec_core._jws import Jws, VerifyingKey, check_signature, parse_jws
 from authsec_core._origin import check_base_url
 from authsec_core._recent import Examined, RecentTokens
 from authsec_core._refreshing import Pace
@@ -31,7 +41,6 @@ from authsec_core.errors import (
 
 if TYPE_CHECKING:
     import httpx
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 __all__ = ["Profile", "TokenVerifier", "VerifiedToken"]
 
@@ -60,12 +69,15 @@ class TokenVerifier:
           VerificationUnavailableError, never a wrong "forged".
 
     Args:
-        issuer: Must equal the token's `iss`. Status lists must lie below it.
+        issuer: Must equal the token's `iss`; with the profile `jwt-svid` it is the trust domain of the token's `sub`,
+            `spiffe://example.org`. Status lists must lie below it.
         audience: One of these must be in the token's `aud`.
-        jwks: The issuer's JWK set. Give this or `jwks_url`.
+        jwks: The issuer's JWK set, or the bundle of the trust domain. Give this or `jwks_url`.
         jwks_url: Where the issuer publishes its keys. Redirects are not followed.
-        profile: `"delegation"` (`typ` is `JWT`), `"at+jwt"` (RFC 9068), or `"oidc"` for a foreign identity provider,
-            whose tokens need no `typ` and no `jti`. The kinds are never accepted for one another.
+        profile: `"delegation"` (`typ` is `JWT`), `"at+jwt"` (RFC 9068), `"oidc"` for a foreign identity provider,
+            whose tokens need no `typ` and no `jti`, or `"jwt-svid"` for a SPIFFE trust domain, whose tokens need no
+            `iat` and no `iss` either. The kinds are never accepted for one another. Our own are signed with RS256,
+            foreign ones with RS256 or ES256, as the type of the key says.
         leeway: Seconds by which the issuer's clock may differ from ours; at most 300.
         require_status: Refuse tokens without a `status` claim, which cannot be revoked. A token that has the claim is
             always checked.
@@ -110,18 +122,31 @@ class TokenVerifier:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         _check_issuer(issuer, allow_http=allow_http)
+        self._rules = _rules(issuer, audience, profile, leeway)
+        kind = PROFILES[profile]
+        self._algorithms = kind.algorithms
+        wanted = Wanted(use=kind.use, algorithms=kind.algorithms)
         # A status list may need the key set on its way, and each may take a little over `timeout`.
         pace = Pace(cooldown=cooldown, patience=4 * timeout)
-        self._rules = _rules(issuer, audience, profile, leeway)
         self._keys: KeySource
         if jwks is not None and jwks_url is None:
-            self._keys = _given_keys(jwks)
+            self._keys = _given_keys(jwks, wanted)
         elif jwks_url is not None and jwks is None:
             url = _checked_url(jwks_url, allow_http=allow_http)
-            self._keys = RemoteKeys(url, clock=clock, refresh=jwks_refresh, max_age=jwks_max_age, pace=pace)
+            self._keys = RemoteKeys(
+                url, clock=clock, refresh=jwks_refresh, max_age=jwks_max_age, pace=pace, wanted=wanted
+            )
         else:
             raise ValueError("give either jwks or jwks_url")
-        self._lists = StatusLists(issuer, self._keys, clock=clock, max_age=revocation_max_age, leeway=leeway, pace=pace)
+        self._lists = StatusLists(
+            issuer,
+            self._keys,
+            clock=clock,
+            max_age=revocation_max_age,
+            leeway=leeway,
+            pace=pace,
+            algorithms=kind.algorithms,
+        )
         self._recent = RecentTokens(remember)
         self._require_status = require_status
         self._clock = clock
@@ -156,7 +181,7 @@ class TokenVerifier:
         if examined is not None and self._keys.peek(examined.token.key_id) is examined.key:
             check_times(examined.token, leeway=self._rules.leeway, now=self._clock.wall())
         else:
-            jws = parse_jws(token, limit=_LONGEST_TOKEN)
+            jws = parse_jws(token, limit=_LONGEST_TOKEN, algorithms=self._algorithms)
             check_type(jws.header.typ, self._rules.profile)
             key = self._keys.peek(jws.header.kid) or (yield from self._look_up(jws))
             examined = self._examine(jws, key)
@@ -165,7 +190,7 @@ class TokenVerifier:
             yield from self._check_status(examined.status)
         return examined.token
 
-    def _examine(self, jws: Jws, key: RSAPublicKey) -> Examined:
+    def _examine(self, jws: Jws, key: VerifyingKey) -> Examined:
         check_signature(jws, key)
         verified = read_claims(jws.claims(), key_id=jws.header.kid, rules=self._rules, now=self._clock.wall())
         if "status" in verified.claims:
@@ -174,10 +199,10 @@ class TokenVerifier:
             raise MalformedTokenError("the token has no status claim, so that it could not be revoked")
         return Examined(verified, key, None)
 
-    def _look_up(self, jws: Jws) -> Steps[RSAPublicKey]:
+    def _look_up(self, jws: Jws) -> Steps[VerifyingKey]:
         # The one look at claims that nobody has vouched for: a token that does not even claim to be from our issuer
         # (MOCK mode, another environment) is refused without troubling the issuer.
-        if jws.claims().get("iss") != self._rules.issuer:
+        if claims_issuer(jws.claims(), self._rules.profile) != self._rules.issuer:
             raise WrongIssuerError("the token was issued by another authority, or in MOCK mode")
         key = yield from self._keys.obtain(jws.header.kid)
         if key is None:
@@ -200,6 +225,8 @@ def _rules(issuer: str, audience: str | Iterable[str], profile: Profile, leeway:
         raise ValueError("name at least one audience, and no blank one")
     if profile not in PROFILES:
         raise ValueError(f"the profile must be one of {', '.join(PROFILES)}")
+    if PROFILES[profile].svid and not is_trust_domain(issuer):
+        raise ValueError("the issuer of the profile jwt-svid is a trust domain: spiffe://example.org")
     if not 0 <= leeway <= _LARGEST_LEEWAY:
         raise ValueError("leeway must be from 0 to 300 seconds")
     return Rules(issuer=issuer, audiences=audiences, profile=profile, leeway=leeway)
@@ -227,8 +254,8 @@ def _checked_url(url: str, *, allow_http: bool) -> str:
     return url
 
 
-def _given_keys(jwks: Mapping[str, Any]) -> GivenKeys:
+def _given_keys(jwks: Mapping[str, Any], wanted: Wanted) -> GivenKeys:
     try:
-        return GivenKeys(jwks)
+        return GivenKeys(jwks, wanted)
     except ValueError as exc:
         raise ConfigurationError(f"the verifier's jwks cannot be used: {exc}") from exc

@@ -33,18 +33,22 @@ def check_together(settings: ServerSettings) -> None:
 
 
 def check_files(settings: ServerSettings) -> None:
-    """Refuse TLS files that are missing, and a key that everyone on the machine can read. Reads their modes only.
+    """Refuse files of TLS that are missing, and a key that everyone on the machine can read. Reads their modes only.
 
     Raises:
         UnsafeSettingsError: The message names the file, and what to do.
     """
-    required = {"tls_cert_file": settings.tls_cert_file, "tls_key_file": settings.tls_key_file}
+    required = {
+        "tls_cert_file": settings.tls_cert_file,
+        "tls_key_file": settings.tls_key_file,
+        "issuer_ca_file": settings.issuer_ca_file,
+    }
     for field, path in required.items():
         if path is not None:
-            _check_key_file(field, path)
+            _check_file(field, path)
 
 
-def _check_key_file(field: str, path: Path) -> None:
+def _check_file(field: str, path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as exc:

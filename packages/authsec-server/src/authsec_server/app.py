@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
 
 from fastapi import FastAPI
 
 import authsec_server.agents.routes as agents
 import authsec_server.audit.routes as audit
 import authsec_server.delegations.routes as delegations
+import authsec_server.issuers.routes as issuers
 import authsec_server.keys.routes as keys
+import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
+import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._version import __version__
@@ -21,9 +25,13 @@ from authsec_server import health, middleware, problems
 from authsec_server.authority import Authority
 from authsec_server.direct import Direct
 from authsec_server.settings import ServerSettings
+from authsec_server.telemetry.metrics import Metrics
 
 __all__ = ["create_app"]
 
+# FastAPI's own, from 0.160 or so on: it would export paths and queries, which have client ids in them, and the words of
+# exceptions, and let anyone say which trace a request belongs to. Ours is in `telemetry`.
+_NO_TELEMETRY: Final[Any] = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _SUMMARY = "Agents, trust delegations, delegation tokens, signing keys, revocation and audit."
 
 
@@ -35,10 +43,11 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         clock: For tests.
         chores: Rotate keys, write checkpoints and forget old tokens in this process.
     """
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with Authority.open(settings, clock=clock) as authority:
+        async with Authority.open(settings, clock=clock, observer=metrics) as authority:
             app.state.authority = authority
             task = asyncio.create_task(authority.run_chores(), name="authsec-chores") if chores else None
             try:
@@ -57,22 +66,27 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         docs_url=None,  # both pages would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,  # an older one keeps it as it keeps every name that it does not know
     )
     for router in (
         health.router,
         keys.public,
         tokens.public,
         tokens.sdk,
+        oauth.router,
         agents.router,
         delegations.roles,
         delegations.router,
         tokens.admin,
         keys.admin,
+        issuers.router,
         operators.router,
         audit.router,
+        telemetry.router,
     ):
         app.include_router(router)
+    app.state.metrics = metrics
     problems.install(app)
     app.add_middleware(Direct, path=DELEGATION_TOKEN_PATH, handler=tokens.delegation_token)
-    middleware.install(app, settings, clock=clock)
+    middleware.install(app, settings, clock=clock, observer=metrics)
     return app

@@ -27,18 +27,26 @@ from authsec_server.db import migrate, tables
 from authsec_server.db.engine import Database
 from authsec_server.delegations.roles import Roles
 from authsec_server.delegations.service import Delegations
-from authsec_server.errors import ConflictError, UnsafeSettingsError
+from authsec_server.errors import ConflictError, StorageUnavailableError, UnsafeSettingsError
+from authsec_server.issuers.registry import Registry
+from authsec_server.issuers.rules import Own
+from authsec_server.issuers.service import Issuers
+from authsec_server.issuers.tokens import ForeignTokens
 from authsec_server.keys.keyring import Keyring
 from authsec_server.keys.masterkey import MasterKey, read_master_key
 from authsec_server.keys.rotation import Timing
 from authsec_server.keys.sealing import seal, unseal
 from authsec_server.keys.service import SigningKeys
+from authsec_server.limits.service import Limits
+from authsec_server.limits.shared import SharedLimits
 from authsec_server.operators.admission import recheck
 from authsec_server.operators.service import Operators
 from authsec_server.settings import ServerSettings
+from authsec_server.telemetry.observer import UNOBSERVED, Observer
 from authsec_server.tokens.issue import Issuing, TokenService
+from authsec_server.tokens.own import OwnTokens
 from authsec_server.tokens.policy import Caps
-from authsec_server.tokens.service import TokenRecords
+from authsec_server.tokens.service import PURGED_AT_ONCE, TokenRecords
 from authsec_server.tokens.status import StatusLists
 from authsec_server.tokens.withdraw import Withdrawals
 
@@ -54,13 +62,14 @@ SYSTEM: Final = Actor(kind="system", id="authsec-server", name="authsec-server")
 _log = logging.getLogger("authsec.server")
 
 
-def database_of(settings: ServerSettings, clock: Clock) -> Database:
+def database_of(settings: ServerSettings, clock: Clock, observer: Observer = UNOBSERVED) -> Database:
     """Return the database that the settings name, unopened."""
     return Database(
         settings.database_url.get_secret_value(),
         clock=clock,
         timeout=settings.database_timeout,
         pool_size=settings.pool_size,
+        failed=observer.database_failed,
     )
 
 
@@ -73,7 +82,14 @@ class Authority:
     """One authority at work. Have it from `open`; for one event loop."""
 
     def __init__(
-        self, settings: ServerSettings, database: Database, *, master: MasterKey, pepper: Pepper, clock: Clock
+        self,
+        settings: ServerSettings,
+        database: Database,
+        *,
+        master: MasterKey,
+        pepper: Pepper,
+        clock: Clock,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         caps = Caps(
             default_audience=settings.default_audience,
@@ -85,8 +101,11 @@ class Authority:
         self.clock: Final = clock
         self.database: Final = database
         self.pepper: Final = pepper
-        self.ledger: Final = Ledger(database, clock=clock, recheck=recheck)
-        self.keyring: Final = Keyring(database, master, tenant_id=settings.tenant_id, clock=clock)
+        self.observer: Final = observer
+        self.limits: Final = _limits(settings, clock, observer)
+        self.shared_limits: Final = SharedLimits(database, self.limits, clock=clock)
+        self.ledger: Final = Ledger(database, clock=clock, recheck=recheck, observer=observer)
+        self.keyring: Final = Keyring(database, master, tenant_id=settings.tenant_id, clock=clock, observer=observer)
         self.keys: Final = SigningKeys(
             self.ledger,
             database,
@@ -106,8 +125,12 @@ class Authority:
         )
         self.roles: Final = Roles(self.ledger, database)
         self.delegations: Final = Delegations(self.ledger, database, default_audience=settings.default_audience)
-        self.operators: Final = Operators(self.ledger, database, pepper=pepper, clock=clock)
-        self.tokens: Final = TokenService(self.ledger, self.keyring, issuing)
+        registry, own = Registry(database, clock=clock), Own(issuer=settings.issuer, jwks_url=settings.jwks_url)
+        self.issuers: Final = Issuers(self.ledger, database, registry, own=own)
+        self.foreign: Final = ForeignTokens(registry, ca_file=settings.issuer_ca_file, clock=clock)
+        self.operators: Final = Operators(self.ledger, database, pepper=pepper, clock=clock, limits=self.limits)
+        self.tokens: Final = TokenService(self.ledger, self.keyring, issuing, limits=self.limits)
+        self.own_tokens: Final = OwnTokens(self.ledger, database, self.keyring, issuer=settings.issuer, clock=clock)
         self.token_records: Final = TokenRecords(self.ledger, database, caps=caps, clock=clock)
         self.status_lists: Final = StatusLists(
             database, self.keyring.active(), issuer=settings.issuer, clock=clock, ttl=settings.status_list_ttl
@@ -124,16 +147,18 @@ class Authority:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK) -> AsyncIterator[Authority]:
+    async def open(
+        cls, settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, observer: Observer = UNOBSERVED
+    ) -> AsyncIterator[Authority]:
         """Lend an authority that runs on a database which was made before.
 
         Raises:
-            ConfigurationError: The database is not initialised, or of another release or tenant; or the master key is
-                missing or not the one that sealed it.
+            ConfigurationError: The database is not initialised, or of another tenant or a release that this one cannot
+                follow; or the master key is missing or not the one that sealed it.
             UnsafeSettingsError: It was made by `--dev`, and this is production; or the other way round.
             StorageUnavailableError: The database cannot be reached.
         """
-        database = database_of(settings, clock)
+        database = database_of(settings, clock, observer)
         try:
             master = _master_key(settings)
             row = await _server_row(database)
@@ -141,8 +166,9 @@ class Authority:
             pepper = Pepper(
                 unseal(master, purpose=_PEPPER, identifier=_PEPPER, tenant=row.tenant_id, sealed=bytes(row.pepper))
             )
-            authority = cls(settings, database, master=master, pepper=pepper, clock=clock)
+            authority = cls(settings, database, master=master, pepper=pepper, clock=clock, observer=observer)
             authority.ledger.start()
+            observer.watch("ledger_waiting", lambda: authority.ledger.waiting)
             try:
                 yield authority
             finally:
@@ -160,18 +186,28 @@ class Authority:
             _Chore("signing keys", _TICK, lambda: self.keys.run_schedule(system_caller("schedule"))),
             _Chore("checkpoint", _TICK, self.checkpoints.write_if_due),
             _Chore("withdrawals", _TICK, Withdrawals(self.database, self.ledger).finish),
-            _Chore("purge", _PURGE_EVERY, self.token_records.purge),
+            _Chore("purge", _PURGE_EVERY, self._purge),
+            _Chore("metrics", _TICK, self.observer.look),
         ]
+        if self.settings.shared_limits:
+            chores += [
+                _Chore("limits", _TICK, self.shared_limits.exchange),
+                _Chore("full buckets", _PURGE_EVERY, self.shared_limits.purge),
+            ]
         while True:
             for chore in chores:
-                await chore.run_if_due(self.clock)
+                await chore.run_if_due(self.clock, self.observer)
             await self.clock.asleep(_TICK)
 
+    async def _purge(self) -> None:
+        while await self.token_records.purge() >= PURGED_AT_ONCE:
+            pass  # requests had their turn in between
+
     async def ready(self) -> dict[str, bool]:
-        """Return what has to hold for requests to be answered, and whether it does. Costs two queries."""
+        """Return what has to hold for requests to be answered, and whether it does. Costs two or three queries."""
         found = {"database": False, "migrations": False, "signing_key": False, "ledger": self.ledger.is_running}
         with suppress(AuthSecError):
-            found["migrations"] = await migrate.current(self.database) == migrate.expected()
+            found["migrations"] = await migrate.suits(self.database)
             found["database"] = True
             found["signing_key"] = await self.keyring.has_active()
         return found
@@ -182,14 +218,18 @@ class _Chore:
         self._name, self._every, self._work = name, every, work
         self._done_at: float | None = None
 
-    async def run_if_due(self, clock: Clock) -> None:
+    async def run_if_due(self, clock: Clock, observer: Observer) -> None:
         if self._done_at is not None and clock.steady() - self._done_at < self._every:
             return
         self._done_at = clock.steady()
         try:
             await self._work()
+        except StorageUnavailableError as exc:  # each second while the database is away, on every replica
+            _log.warning("the chore %s will be tried again: %s", self._name, exc.message)
+            observer.chore_failed(self._name)
         except Exception:  # noqa: BLE001 -- one chore that fails must end neither the others nor itself
             _log.exception("the chore %s failed and will be tried again", self._name)
+            observer.chore_failed(self._name)
 
 
 async def initialise(
@@ -259,14 +299,7 @@ async def _make_server(database: Database, settings: ServerSettings, master: Mas
 
 
 async def _server_row(database: Database) -> Any:
-    revision = await migrate.current(database)
-    if revision is None:
-        raise ConfigurationError("the database is empty: run authsec-server init, or serve --dev")
-    if revision != migrate.expected():
-        raise ConfigurationError(
-            f"the database has revision {revision}, and this release needs {migrate.expected()}: run authsec-server "
-            "migrate, or install the release that made it"
-        )
+    await migrate.require_shape(database)
     async with database.read() as connection:
         row = (await connection.execute(sa.select(tables.server))).one_or_none()
     if row is None:
@@ -294,6 +327,16 @@ def _master_key(settings: ServerSettings) -> MasterKey:
     if settings.master_key_file is None:
         raise ConfigurationError("set AUTHSEC_SERVER_MASTER_KEY_FILE or AUTHSEC_SERVER_MASTER_KEY")
     return read_master_key(settings.master_key_file)
+
+
+def _limits(settings: ServerSettings, clock: Clock, observer: Observer) -> Limits:
+    return Limits(
+        client_rate=settings.client_rate,
+        refusal_rate=settings.refusal_rate,
+        clock=clock,
+        notes=settings.shared_limits,
+        limited=observer.limited,
+    )
 
 
 def _timing(settings: ServerSettings) -> Timing:

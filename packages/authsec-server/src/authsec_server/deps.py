@@ -6,7 +6,8 @@ It knows how a credential travels in a request; whether it is good, and what it 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Final, cast
 from urllib.parse import unquote_plus
 
@@ -16,12 +17,30 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from authsec_server.audit.entry import Caller
 from authsec_server.authority import Authority
+from authsec_server.errors import RefusedError
 from authsec_server.operators.access import Access
 
-__all__ = ["Administers", "Manages", "OperatorRoute", "Reads", "authority", "operator", "peer", "query", "request_id"]
+__all__ = [
+    "Administers",
+    "Manages",
+    "OperatorRoute",
+    "Reads",
+    "authority",
+    "claimed",
+    "operator",
+    "peer",
+    "query",
+    "request_id",
+    "within_limits",
+]
 
 _LONGEST_NAME: Final = 43  # characters of anything that has its place in a path
 _CREDENTIAL: Final = re.compile(r"(agk|opt)_[0-9a-f]{16}\.|eyJ")
+_CLAIMED: Final = {
+    "X-Agent-Name": "agent_name",
+    "X-Access-Reason": "reason",
+    "X-Conversation-ID": "conversation_id",
+}  # header -> its name among the agent's own words
 _BEARER = HTTPBearer(auto_error=False, scheme_name="operator", description="An operator's token.")
 
 
@@ -38,6 +57,27 @@ def request_id(request: Request) -> str:
 def peer(request: Request) -> str | None:
     """Return the client's address as far as it is known."""
     return request.client.host if request.client is not None else None
+
+
+def claimed(request: Request) -> dict[str, str]:
+    """Return what an agent says of itself, for the audit: proven by nothing."""
+    return {name: request.headers[header] for header, name in _CLAIMED.items() if header in request.headers}
+
+
+@contextmanager
+def within_limits(request: Request) -> Iterator[None]:
+    """Take a client's request apart only if its address may ask, and charge that for what cannot be read.
+
+    Raises:
+        RateLimitedError: Too much was refused to this address.
+    """
+    limits, address = authority(request).limits, peer(request)
+    limits.enter(address)
+    try:
+        yield
+    except RefusedError:
+        limits.refused(address)
+        raise
 
 
 def query(request: Request) -> list[tuple[str, str]]:

@@ -52,8 +52,11 @@ RefusalCode = Literal[
     "no_delegation",
     "delegation_ended",
     "not_covered",
+    "audience_not_covered",
+    "grant_unsupported",
     "subject_rejected",
-    "target_rejected",
+    "target_malformed",
+    "token_of_another",
 ]
 
 

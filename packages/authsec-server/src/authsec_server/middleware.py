@@ -23,6 +23,8 @@ from authsec_server.ids import random_uuid
 from authsec_server.logs import REQUEST_ID, escaped
 from authsec_server.problems import Trouble, answer, unexpected
 from authsec_server.settings import ServerSettings
+from authsec_server.telemetry.observer import UNOBSERVED, Observer
+from authsec_server.telemetry.tracing import CARRIERS, request_span
 
 __all__ = [
     "BodyLimit",
@@ -37,6 +39,7 @@ __all__ = [
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST: Final = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:[0-9]{1,5})?")
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
+_WAIT: Final = 429  # told to whoever floods: `limits` logs it once a second
 _LONGEST_PATH: Final = 200  # characters, in the log
 # What of a path is shown: no id, key or token is spelt like that, nor percent-encoded like that.
 _WORD: Final = re.compile(r"[a-z._-]{0,32}|v[0-9]{1,2}")
@@ -54,20 +57,29 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _log = logging.getLogger("authsec.server.access")
 
 
-def install(app: FastAPI, settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK) -> None:
+def install(
+    app: FastAPI, settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, observer: Observer = UNOBSERVED
+) -> None:
     """Put everything here before the app's routes. Call it once; what is added later stands outside of it."""
     app.add_middleware(BodyLimit, limit=settings.body_limit)
     app.add_middleware(TimeLimit, seconds=settings.request_timeout)
     app.add_middleware(LastResort)
     app.add_middleware(HostCheck, allowed=settings.allowed_hosts, health_by_any_name=not settings.dev)
-    app.add_middleware(RequestContext, trusted_proxies=settings.trusted_proxies, clock=clock)
+    app.add_middleware(RequestContext, trusted_proxies=settings.trusted_proxies, clock=clock, observer=observer)
 
 
 class RequestContext:
-    """Name the request, find out where it comes from, complete the headers of its answer, and log one line."""
+    """Name the request, find out where it comes from, complete the headers of its answer, log, count and trace it."""
 
-    def __init__(self, app: ASGIApp, *, trusted_proxies: Iterable[_Network] = (), clock: Clock = SYSTEM_CLOCK) -> None:
-        self._app, self._trusted, self._clock = app, tuple(trusted_proxies), clock
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        trusted_proxies: Iterable[_Network] = (),
+        clock: Clock = SYSTEM_CLOCK,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
+        self._app, self._trusted, self._clock, self._observer = app, tuple(trusted_proxies), clock, observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request. `scope["client"]` and `scope["state"]["request_id"]` are right for everything inside."""
@@ -76,6 +88,7 @@ class RequestContext:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        peer = scope.get("client")
         scope["client"] = _client(scope, self._trusted)
         started_at, status = self._clock.steady(), 0
 
@@ -87,11 +100,16 @@ class RequestContext:
             await send(message)
 
         token = REQUEST_ID.set(request_id)
-        try:
-            await self._app(scope, receive, completed)
-        finally:
-            _log_access(scope, status, self._clock.steady() - started_at)
-            REQUEST_ID.reset(token)
+        with request_span(request_id, lambda: _carried(scope, peer, self._trusted)) as span:
+            try:
+                await self._app(scope, receive, completed)
+            finally:
+                seconds, shown = self._clock.steady() - started_at, _shown_path(scope)
+                route = shown if "route" in scope else None
+                self._observer.request(scope["method"], route, status, seconds)
+                span.answered(scope["method"], route, status)
+                _log_access(scope, shown, status, seconds)
+                REQUEST_ID.reset(token)
 
 
 class HostCheck:
@@ -141,7 +159,10 @@ class LastResort:
 
 
 class TimeLimit:
-    """End a request that takes too long: 408 while its body is still coming, else 503. A begun response may finish."""
+    """End a request that takes too long: 408 while its body is still coming, else 503.
+
+    A begun response may finish, as long as its client takes each piece in time.
+    """
 
     def __init__(self, app: ASGIApp, *, seconds: float) -> None:
         self._app, self._seconds = app, seconds
@@ -152,6 +173,15 @@ class TimeLimit:
             await self._app(scope, receive, send)
             return
         waiting = complete = started = expired = False
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            task.cancel()
+
+        # A timer, and not a cancel scope: that takes a tenth of the time of a whole request.
+        timer = loop.call_later(self._seconds, expire)
 
         async def noted_receive() -> Message:
             nonlocal waiting, complete
@@ -161,20 +191,17 @@ class TimeLimit:
             return message
 
         async def noted_send(message: Message) -> None:
-            nonlocal started
+            nonlocal started, timer
+            timer.cancel()
             if message["type"] == "http.response.start":
                 started = True
-                timer.cancel()
+                await send(message)
+                return
+            timer = loop.call_later(self._seconds, expire)  # it waits while the client reads nothing
             await send(message)
+            if message.get("more_body", False):
+                timer.cancel()
 
-        def expire() -> None:
-            nonlocal expired
-            expired = True
-            task.cancel()
-
-        # A timer, and not a cancel scope: that takes a tenth of the time of a whole request.
-        task = cast("asyncio.Task[None]", asyncio.current_task())
-        timer = asyncio.get_running_loop().call_later(self._seconds, expire)
         try:
             await self._app(scope, noted_receive, noted_send)
         except asyncio.CancelledError:
@@ -275,6 +302,15 @@ def _client(scope: Scope, trusted: tuple[_Network, ...]) -> tuple[str, int] | No
     return address, port if address == peer else 0
 
 
+def _carried(scope: Scope, peer: tuple[str, int] | None, trusted: tuple[_Network, ...]) -> dict[str, str]:
+    """Return the headers that say which trace a request belongs to, if a proxy that is trusted sent them."""
+    address = None if peer is None else _address(peer[0])
+    if address is None or not any(address in network for network in trusted):
+        return {}
+    found = {name: _values(scope, name.encode("ascii")) for name in CARRIERS}
+    return {name: values[0] for name, values in found.items() if values}
+
+
 @lru_cache(maxsize=1024)  # most requests come from a few addresses
 def _spelt(peer: str) -> str:
     return client_address(peer, (), ())
@@ -318,14 +354,15 @@ def _announced(scope: Scope) -> int:
     return int(length) if length.isdecimal() and len(length) < 20 else 0  # what is odd is counted as it arrives
 
 
-def _log_access(scope: Scope, status: int, seconds: float) -> None:
-    level = logging.DEBUG if scope["path"] in _HEALTH else logging.INFO
+def _log_access(scope: Scope, path: str, status: int, seconds: float) -> None:
+    quiet = scope["path"] in _HEALTH or status == _WAIT
+    level = logging.DEBUG if quiet else logging.INFO
     if not _log.isEnabledFor(level):
         return
     client = scope["client"]
     fields = {
         "method": escaped(scope["method"])[:20],
-        "path": _shown_path(scope),
+        "path": path,
         "status": status or None,  # None: the connection ended before there was one
         "seconds": round(seconds, 6),
         "address": client[0] if client else None,

@@ -1,7 +1,8 @@
 """What an error looks like over HTTP: the one place where errors meet status codes and bodies.
 
-The endpoint that agents call answers `{"error", "details"?}`, as its clients expect; everything else answers RFC 9457
-problems. No answer quotes what was sent: it may hold a key that stands in the wrong place.
+The endpoint that agents call answers `{"error", "details"?}`, as its clients expect, and the OAuth endpoints what
+RFC 6749 section 5.2 says; everything else answers RFC 9457 problems. No answer quotes what was sent: it may hold a key
+that stands in the wrong place.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -39,14 +40,17 @@ from authsec_server.errors import (
 
 __all__ = [
     "ERRORS",
+    "OAUTH_ERRORS",
     "REFUSALS",
     "FieldProblem",
+    "OAuthError",
     "Problem",
     "Row",
     "SdkError",
     "Trouble",
     "answer",
     "install",
+    "oauth_responses",
     "refusal",
     "responses",
     "sdk_responses",
@@ -54,6 +58,7 @@ __all__ = [
 ]
 
 SDK_PREFIX: Final = "/authsec/uflow/sdk/"
+OAUTH_PREFIX: Final = "/authsec/oauth2/"
 _MEDIA_TYPE: Final = "application/problem+json"
 # RFC 9110's, which Python took over in 3.13.
 _PHRASES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -110,9 +115,34 @@ REFUSALS: Final[Mapping[RefusalCode, int]] = {
     "no_delegation": 404,
     "client_revoked": 410,
     "delegation_ended": 410,
+    "audience_not_covered": 403,
+    "grant_unsupported": 400,
     "subject_rejected": 400,
-    "target_rejected": 400,
+    "target_malformed": 400,
+    "token_of_another": 403,
 }
+# RFC 6749 section 5.2, RFC 8693 section 2.2.2. All are a 400, but for `invalid_client`, which is a 401.
+OAUTH_ERRORS: Final[Mapping[RefusalCode, str]] = {
+    "client_id_missing": "invalid_request",
+    "client_id_malformed": "invalid_client",
+    "request_malformed": "invalid_request",
+    "proof_missing": "invalid_client",
+    "proof_wrong": "invalid_client",
+    "client_unknown": "invalid_client",
+    "client_disabled": "unauthorized_client",
+    "client_revoked": "unauthorized_client",
+    "no_delegation": "unauthorized_client",
+    "delegation_ended": "unauthorized_client",
+    "not_covered": "invalid_scope",
+    "audience_not_covered": "invalid_target",
+    "grant_unsupported": "unsupported_grant_type",
+    "subject_rejected": "invalid_request",
+    "target_malformed": "invalid_target",
+    "token_of_another": "invalid_grant",
+}
+# Of what is no refusal; the standard knows no more than these.
+_OAUTH_BY_STATUS: Final = {429: "temporarily_unavailable", 500: "server_error", 503: "temporarily_unavailable"}
+_NOT_DESCRIPTIVE: Final = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # in an error_description
 # Of what the framework refuses by itself. Its 400 is a body that cannot be parsed.
 _HTTP: Final[Mapping[int, tuple[int, str, str]]] = {
     400: (422, "invalid_request", _MEND),
@@ -154,6 +184,13 @@ class SdkError(BaseModel):
     details: str | None = None
 
 
+class OAuthError(BaseModel):
+    """An error of the OAuth endpoints, as RFC 6749 section 5.2 has it."""
+
+    error: str
+    error_description: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """What went wrong, before it takes one of the shapes.
@@ -174,6 +211,8 @@ class Trouble:
 def answer(scope: Scope, trouble: Trouble) -> Response:
     """Return the response to a request, in the shape that its path calls for."""
     headers = {"Cache-Control": "no-store", **trouble.headers}
+    if _is_oauth(scope):
+        return _oauth_answer(trouble, headers)
     if trouble.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if _is_sdk(scope):
@@ -189,6 +228,18 @@ def answer(scope: Scope, trouble: Trouble) -> Response:
         errors=list(trouble.errors) or None,
     )
     return JSONResponse(problem.model_dump(exclude_none=True), trouble.status, headers, _MEDIA_TYPE)
+
+
+def _oauth_answer(trouble: Trouble, headers: dict[str, str]) -> Response:
+    usual = _OAUTH_BY_STATUS.get(trouble.status, "invalid_request")
+    error = cast("Mapping[str, str]", OAUTH_ERRORS).get(trouble.code, usual)
+    status = trouble.status
+    if trouble.code in OAUTH_ERRORS:
+        status = HTTPStatus.UNAUTHORIZED if error == "invalid_client" else HTTPStatus.BAD_REQUEST
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Basic realm="authsec"'
+    shown = OAuthError(error=error, error_description=_NOT_DESCRIPTIVE.sub("'", trouble.detail))
+    return JSONResponse(shown.model_dump(exclude_none=True), status, headers)
 
 
 def install(app: FastAPI) -> None:
@@ -231,13 +282,22 @@ def unexpected(scope: Scope, exc: Exception) -> Response:
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what a route of the admin API declares about its errors, with those that any request may meet."""
-    return _declared(Problem, {*statuses, 408, 413, 421, 500, 503})
+    """Return what a route of the admin API declares about its errors, with those that any request may meet.
+
+    Where a proof can be refused, one can also be told to wait.
+    """
+    waits = {429} if HTTPStatus.UNAUTHORIZED in statuses else set[int]()
+    return _declared(Problem, {*statuses, *waits, 408, 413, 421, 500, 503})
 
 
 def sdk_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return what the endpoint that agents call declares about its errors."""
     return _declared(SdkError, {*statuses, 413, 421, 500, 503})
+
+
+def oauth_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what an OAuth endpoint declares about its errors."""
+    return _declared(OAuthError, {*statuses, 400, 401, 408, 413, 421, 429, 500, 503})
 
 
 def _declared(model: type[BaseModel], statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:
@@ -291,6 +351,10 @@ def _retry(seconds: int | None) -> dict[str, str]:
 
 def _is_sdk(scope: Scope) -> bool:
     return f"{scope.get('path', '')}/".startswith(SDK_PREFIX)
+
+
+def _is_oauth(scope: Scope) -> bool:
+    return str(scope.get("path", "")).startswith(OAUTH_PREFIX)
 
 
 def _phrase(status: int) -> str:

@@ -87,6 +87,9 @@ class ServerSettings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="The address to listen on")
     port: int = Field(default=8321, ge=1, le=65535, description="The port to listen on")
+    workers: int = Field(
+        default=1, ge=1, le=64, description="The processes that serve at this port; more than one not on Windows"
+    )
     public_url: str = _text(
         "http://{host}:{port} with dev, else required",
         "The authority as its clients reach it: scheme, host and port, such as https://authority.example.com",
@@ -184,7 +187,9 @@ class ServerSettings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds for which a busy database is tried again; shorter than request_timeout",
     )
-    pool_size: int = Field(default=10, ge=1, le=200, description="The most connections to PostgreSQL for reading; two more write")
+    pool_size: int = Field(
+        default=10, ge=1, le=200, description="The most connections to PostgreSQL for reading; two more write"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="The least important messages that are logged"
     )
@@ -213,6 +218,7 @@ class ServerSettings(BaseSettings):
             database_url: str | SecretStr | None = None,
             host: str | None = None,
             port: int | None = None,
+            workers: int | None = None,
             public_url: str | None = None,
             trust_domain: str | None = None,
             tenant_id: str | None = None,
@@ -336,7 +342,7 @@ class ServerSettings(BaseSettings):
 
     @property
     def uses_sqlite(self) -> bool:
-        """Whether the database is one file, which carries one replica."""
+        """Whether the database is one file, which carries the workers of one server."""
         return self.database_url.get_secret_value().startswith("sqlite:")
 
     @property

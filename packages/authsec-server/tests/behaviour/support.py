@@ -9,7 +9,6 @@ import asyncio
 import base64
 import json
 import shutil
-import ssl
 import threading
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -17,12 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import httpx
 import jwt
 import sqlalchemy as sa
+from behaviour.balancing import BARE as BARE
+from behaviour.balancing import Balanced
+from behaviour.replicas import Nursery, Replicas
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core.testing import FakeClock
@@ -33,16 +35,15 @@ from authsec_server.authority import Authority, initialise
 from authsec_server.db import tables
 from authsec_server.db.engine import Database
 from authsec_server.keys.masterkey import create_master_key
+from authsec_server.oauth.requests import ACCESS_TOKEN, TOKEN_EXCHANGE
 from authsec_server.settings import ServerSettings
 from authsec_server.testing import LocalPostgres, OnboardedAgent, RunningAuthority
 
-Kind = Literal["sqlite", "postgresql"]
+Kind = Literal["sqlite", "postgresql", "replicas"]  # replicas: three server processes on PostgreSQL
 KINDS: tuple[Kind, ...] = ("sqlite", "postgresql")
 NOBODY = "00000000-0000-4000-8000-000000000000"
 MADE_AT = 1_600_000_000.0  # epoch seconds: before every clock of a test
 PATIENCE = 60.0  # seconds for what should come at once
-# Loading the usual certificates takes longer than any request here, and plain http needs none.
-BARE = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,9 @@ class Databases:
         url = f"sqlite:///{self._folder / name}.db" if kind == "sqlite" else self._postgres().create_database()
         public_url = "http://127.0.0.1:8321"  # nobody hears of it: a copy has its own
         settings = ServerSettings(dev=dev, database_url=url, master_key_file=key_file, public_url=public_url)
-        credential = asyncio.run(initialise(settings, clock=FakeClock(wall=MADE_AT)))
+        # Real servers go by the real time, and would replace a key of long ago.
+        clock = SYSTEM_CLOCK if kind == "replicas" else FakeClock(wall=MADE_AT)
+        credential = asyncio.run(initialise(settings, clock=clock))
         template = _Template(url=url, master_key_file=key_file, admin_token=credential.text())
         self._templates[kind, dev] = template
         return template
@@ -110,6 +113,11 @@ class Site:
         """The clock, of a site whose time the test moves."""
         assert isinstance(self.clock, FakeClock)
         return self.clock
+
+    @property
+    def base_urls(self) -> list[str]:
+        """Where its servers are reached."""
+        return [self.authority.base_url]
 
     @contextmanager
     def replica(self, **settings: Any) -> Iterator[Site]:
@@ -148,6 +156,24 @@ class Site:
         given: dict[str, str | bytes] = {**({} if proof is None else {"Authorization": proof}), **(headers or {})}
         url = f"{self.authority.base_url}{DELEGATION_TOKEN_PATH}"
         return self.http.get(url, params={"client_id": client_id, **query}, headers=given)  # type: ignore[arg-type]  # bytes for a header that no str can be
+
+    def oauth(
+        self,
+        endpoint: str,
+        agent: OnboardedAgent | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **form: Any,
+    ) -> httpx.Response:
+        """Send a form to an OAuth endpoint, with the agent's id and key in Basic if one is given."""
+        url = f"{self.authority.issuer}/oauth2/{endpoint}"
+        auth = None if agent is None else (agent.client_id, agent.agent_key)
+        return self.http.post(url, data=form, auth=auth, headers=dict(headers or {}))
+
+    def exchange(self, agent: OnboardedAgent, token: str, **form: Any) -> httpx.Response:
+        """Let an agent exchange a token."""
+        asked = {"grant_type": TOKEN_EXCHANGE, "subject_token": token, "subject_token_type": ACCESS_TOKEN, **form}
+        return self.oauth("token", agent, **asked)
 
     def after(self, seconds: float) -> str:
         """Return the instant that is so many seconds away, as the admin API writes it."""
@@ -202,7 +228,7 @@ class Site:
     @contextmanager
     def verifier(self, **settings: Any) -> Iterator[TokenVerifier]:
         """Lend core's verifier with its default settings, which reads what this server publishes."""
-        with _Via(self.authority.base_url) as transport:
+        with Balanced(*self.base_urls) as transport:
             yield TokenVerifier(
                 issuer=self.authority.issuer,
                 audience="authsec-api",
@@ -217,14 +243,39 @@ class Site:
         return self.authority.run(lambda inner: verify_database(inner.database)).entries
 
 
+class ReplicatedSite(Site):
+    """An authority of three server processes, each of which gets every third request.
+
+    Attributes:
+        servers: The processes.
+        is_troubled: Whether the log may show failures, since the test makes some.
+    """
+
+    def __init__(self, servers: Replicas, http: httpx.Client) -> None:
+        # It offers what a test needs that goes over HTTP alone; the others do not run on this kind.
+        super().__init__("replicas", cast(RunningAuthority, servers), http, SYSTEM_CLOCK)
+        self.servers = servers
+        self.is_troubled = False
+
+    @property
+    def base_urls(self) -> list[str]:
+        """Where its servers are reached."""
+        return self.servers.base_urls
+
+
 OpenSite = Callable[..., AbstractContextManager[Site]]
+OpenReplicas = Callable[..., AbstractContextManager[ReplicatedSite]]
 
 
 @contextmanager
 def running_site(
     databases: Databases, kind: Kind, *, clock: Clock = SYSTEM_CLOCK, dev: bool = False, **settings: Any
 ) -> Iterator[Site]:
-    """Lend a site. When it is given back, its audit has to be whole, whatever was done to it meanwhile."""
+    """Lend a site, without rate limits unless they are given: all tests come from one address.
+
+    When it is given back, its audit has to be whole, whatever was done to it meanwhile.
+    """
+    settings = {"client_rate": 0, "refusal_rate": 0, **settings}
     with ExitStack() as stack:
         database = stack.enter_context(databases.copy(kind, dev=dev))
         authority = RunningAuthority(
@@ -237,6 +288,30 @@ def running_site(
         found = Site(kind, authority, http, clock)
         yield found
         assert found.check_audit() > 0
+
+
+@contextmanager
+def replicated_site(databases: Databases, nursery: Nursery, folder: Path, **settings: Any) -> Iterator[ReplicatedSite]:
+    """Lend a site of three server processes. When it is given back, its audit is whole, and no server has failed.
+
+    Args:
+        settings: Of all servers.
+    """
+    with databases.copy("replicas") as database:
+        given = {"master_key_file": database.master_key_file, "log_level": "WARNING", **settings}
+        servers = Replicas(nursery, folder, database_url=database.url, admin_token=database.admin_token, **given)
+        with servers, httpx.Client(verify=BARE, trust_env=False, timeout=PATIENCE) as http:
+            found = ReplicatedSite(servers, http)
+            yield found
+            assert found.check_audit() > 0
+            assert found.is_troubled or "Traceback" not in servers.log, servers.log
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Ask again and again until something holds that is promised to hold soon."""
+    ends_at = SYSTEM_CLOCK.steady() + PATIENCE
+    while not holds():
+        assert SYSTEM_CLOCK.steady() < ends_at, "it does not come"
 
 
 def warm_up(authority: RunningAuthority) -> None:
@@ -259,8 +334,9 @@ class Call:
 
     method: str
     url: str
-    bearer: str
+    bearer: str = ""
     body: object = None
+    form: str = ""
 
 
 def at_once(calls: Sequence[Call]) -> list[httpx.Response]:
@@ -275,14 +351,14 @@ def at_once(calls: Sequence[Call]) -> list[httpx.Response]:
 async def _send(call: Call) -> httpx.Response:
     # By hand, for an HTTP client takes longer for each of these than the authority does.
     parts = urlsplit(call.url)
-    body = b"" if call.body is None else json.dumps(call.body).encode()
+    body = call.form.encode() if call.body is None else json.dumps(call.body).encode()
     head = [
         f"{call.method} {parts.path}?{parts.query} HTTP/1.1",
         f"Host: {parts.netloc}",
-        f"Authorization: Bearer {call.bearer}",
         f"Content-Length: {len(body)}",
-        "Content-Type: application/json",
+        f"Content-Type: application/{'x-www-form-urlencoded' if call.form else 'json'}",
         "Connection: close",
+        *([f"Authorization: Bearer {call.bearer}"] if call.bearer else []),
     ]
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
@@ -387,16 +463,3 @@ def rows(site: Site) -> list[tuple[str, tuple[Any, ...]]]:
             return found
 
     return site.authority.run(read)
-
-
-class _Via(httpx.HTTPTransport):
-    """Sends everything to one server, as a balancer does that stands before several."""
-
-    def __init__(self, base_url: str) -> None:
-        super().__init__(verify=BARE)
-        parts = urlsplit(base_url)
-        self._host, self._port = parts.hostname, parts.port
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        request.url = request.url.copy_with(host=self._host, port=self._port)
-        return super().handle_request(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ PUBLIC = {
     "/.well-known/oauth-authorization-server/authsec",
     "/authsec/statuslists/{number}",
 }
+OAUTH = frozenset(f"/authsec/oauth2/{name}" for name in ("token", "introspect", "revoke"))
+OF_AGENTS = OAUTH | {DELEGATION_TOKEN_PATH}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "QUERY")
 # What a role below admin may do, said here once more and not taken from the code.
 READS_BY_POST = {("POST", "/api/v1/tokens/dry-run")}
@@ -156,6 +159,7 @@ def changes(site: Site) -> list[int]:
 
 
 @pytest.mark.req("RA1")
+@pytest.mark.inside
 def test_the_description_names_every_route(site: Site, schema: dict[str, Any]) -> None:
     """There is no route beside those in `/openapi.json`, so that the tests here see all of them; and none is lost."""
     app = site.authority._serving._app  # type: ignore[union-attr]  # the one that runs
@@ -191,8 +195,8 @@ def test_nothing_opens_to_a_proof_that_is_none(
     before = changes(site)
     answers = set()
     for door in doors:
-        if door.template == DELEGATION_TOKEN_PATH:
-            continue  # agents prove themselves there: the test below
+        if door.template in OF_AGENTS:
+            continue  # agents prove themselves there: the tests below
         for what, values in bad_proofs.items():
             status, headers, body = line(door.method, door.path, [("Authorization", value) for value in values])
             assert status == 401, (str(door), what, status)
@@ -217,6 +221,32 @@ def test_the_endpoint_of_agents_wants_an_agent_key(site: Site, bad_proofs: Mappi
         status, _, body = line("GET", f"{DELEGATION_TOKEN_PATH}?client_id={agent.client_id}", headers)
         assert status == 401, what
         assert set(json.loads(body)) == {"error", "details"}
+
+
+@pytest.mark.req("RA1")
+def test_the_standard_endpoints_want_a_clients_proof(
+    site: Site, bad_proofs: Mapping[str, list[str]], line: Line
+) -> None:
+    """Whatever proves nothing is `invalid_client` or no request at all, in the shape of OAuth; nothing has changed."""
+    agent, other = site.onboard(), site.onboard()
+    token = site.token(agent)
+    before = changes(site)
+    basic = {
+        "another agent's key": [f"Basic {b64encode(f'{agent.client_id}:{other.agent_key}'.encode()).decode()}"],
+        "the admin's token": [
+            f"Basic {b64encode(f'{agent.client_id}:{site.authority.admin_token}'.encode()).decode()}"
+        ],
+    }
+    form = f"grant_type=client_credentials&client_id={agent.client_id}&token={token}".encode()
+    for path in sorted(OAUTH):
+        for what, values in {**bad_proofs, **basic}.items():
+            headers = [("Content-Type", "application/x-www-form-urlencoded")]
+            headers += [("Authorization", value) for value in values]
+            status, answered, body = line("POST", path, headers, form)
+            assert status in (400, 401), (path, what)
+            assert (status == 401) == (json.loads(body)["error"] == "invalid_client"), (path, what)
+            assert ("www-authenticate" in answered) == (status == 401)
+    assert changes(site) == before
 
 
 @pytest.mark.req("RA1")
@@ -270,7 +300,7 @@ def test_no_odd_spelling_opens_anything(site: Site, line: Line, doors: list[Door
     for door in doors:
         for target in (*spellings(door.path), f"http://{host}{door.path}", f"http://{host}/healthz/..{door.path}"):
             status, headers, _ = line(door.method, target)
-            refused = (400, 401, 404, 405) if DELEGATION_TOKEN_PATH in door.path else (401, 404, 405)
+            refused = (400, 401, 404, 405) if door.template in OF_AGENTS else (401, 404, 405)
             assert status in refused, (door.method, target, status)
             assert "location" not in headers
     assert changes(site) == before
@@ -281,7 +311,7 @@ def test_a_stranger_is_a_stranger_whatever_they_send(site: Site, line: Line, doo
     """Who asks is found out before what is sent is looked at: good and bad bodies, queries and ids get the same 401."""
     before = changes(site)
     for door in doors:
-        if door.template == DELEGATION_TOKEN_PATH:
+        if door.template in OF_AGENTS:
             continue
         nowhere = re.sub(r"\{[^}]*\}", "%00", door.template)
         for target in (door.path, f"{door.path}?limit=-1&after=%FF", nowhere):
@@ -300,7 +330,7 @@ def test_a_role_opens_what_it_is_for_and_no_more(site: Site, line: Line, doors: 
     before = changes(site)
     kept_out = 0
     for door in doors:
-        if door.template == DELEGATION_TOKEN_PATH:
+        if door.template in OF_AGENTS:
             continue
         reads = door.method == "GET" or (door.method, door.template) in READS_BY_POST
         for token, may in (

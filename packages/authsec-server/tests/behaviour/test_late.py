@@ -76,6 +76,7 @@ def test_leeway_is_no_way_around_a_revocation(open_site: OpenSite) -> None:
 
 
 @pytest.mark.req("RV9")
+@pytest.mark.inside
 def test_a_crowd_of_tokens_does_not_keep_an_agent(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """With more live tokens than a transaction looks through, the revocation is made at once, and the rest follows."""
     monkeypatch.setattr(withdraw, "MOST_AT_ONCE", 3)
@@ -92,6 +93,7 @@ def test_a_crowd_of_tokens_does_not_keep_an_agent(site: Site, monkeypatch: pytes
 
 
 @pytest.mark.req("RV9")
+@pytest.mark.inside
 def test_a_crowd_is_looked_through_and_not_mown_down(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many tokens of an agent whose role lost a permission, those that hold it are revoked, and no others."""
     monkeypatch.setattr(withdraw, "MOST_AT_ONCE", 3)

@@ -74,7 +74,8 @@ def test_only_hmacs_are_in_the_database(site: Site, request: pytest.FixtureReque
     token = site.token(agent)
     site.ask(agent, f"Bearer {second[:-1]}_")
     secrets = [agent.agent_key, second, operators_token, token, site.authority.admin_token]
-    everything = [value for _, row in rows(site) for value in row]
+    # A checkpoint is a JWS, too, and for everyone to read.
+    everything = [value for table, row in rows(site) for value in row if table != "checkpoints"]
     assert "found-in-the-database" in everything
     assert_no_secret(everything, *secrets)
     files = b"".join(path.read_bytes() for path in database_files(site, request))

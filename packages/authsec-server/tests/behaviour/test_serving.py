@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import closing
 
+import pytest
 from behaviour.support import Site
 
 from authsec_server.cli import _serve
@@ -24,6 +25,7 @@ def test_serve_answers_at_once() -> None:
         assert _does_not_wait(accepted)
 
 
+@pytest.mark.inside
 def test_the_authority_of_tests_answers_at_once(site: Site) -> None:
     """So has what tests and the demo run, or they would show a slower authority than there is."""
     assert site.authority._serving is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import Field
@@ -52,6 +52,15 @@ class NewKey(shapes.Request):
     not_after: Annotated[Instant | None, Field(description="When it ends by itself.")] = None
 
 
+class NewPublicKey(NewKey):
+    """The public half of a key that the agent keeps."""
+
+    jwk: Annotated[
+        dict[Annotated[str, Field(max_length=40)], Any],
+        Field(max_length=16, description="A public JWK: RSA of 2048 to 4096 bits, or EC on P-256."),
+    ]
+
+
 class ClientReply(Reply):
     """A registered agent."""
 
@@ -87,6 +96,10 @@ class KeyReply(Reply):
     key_id: str
     client_id: str
     label: str
+    jwk: Annotated[
+        dict[str, str] | None,
+        Field(description="The public half, where the agent keeps the key; null where the authority made it."),
+    ]
     created_at: When
     not_after: When | None
     revoked_at: When | None
@@ -174,6 +187,21 @@ async def create_key(
     )
     response.headers["Cache-Control"] = "no-store"
     return NewKeyReply(**dict(KeyReply.model_validate(key)), agent_key=credential.text())
+
+
+@router.post(
+    "/{client_id}/public-keys",
+    operation_id="key_register",
+    summary="Register a public key of an agent",
+    status_code=201,
+    responses=responses(401, 403, 404, 409, 422),
+)
+async def register_key(request: Request, caller: deps.Manages, client_id: Uuid, body: NewPublicKey) -> KeyReply:
+    """Let an agent prove who it is by assertions that it signs with the private half (`private_key_jwt`)."""
+    key = await deps.authority(request).agents.register_key(
+        caller, client_id, body.jwk, label=body.label, not_after=body.not_after
+    )
+    return KeyReply.model_validate(key)
 
 
 @router.get(

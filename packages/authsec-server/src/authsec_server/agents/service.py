@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_server import checks, credentials
+from authsec_server.agents.public_keys import public_jwk
 from authsec_server.agents.spiffe import PLATFORMS, check_selectors, spiffe_id
+from authsec_server.agents.standing import StoredKey, load_standings
 from authsec_server.agents.values import Client, Key, client_of, key_of
 from authsec_server.audit.entry import Caller, Entry
 from authsec_server.audit.ledger import Change, Ledger
@@ -171,6 +173,56 @@ class Agents:
 
         return await self._ledger.change(work, by=caller)
 
+    async def register_key(
+        self,
+        caller: Caller,
+        client_id: str,
+        jwk: Mapping[str, Any],
+        *,
+        label: str = "",
+        not_after: float | None = None,
+    ) -> Key:
+        """Let a client prove who it is with a key of its own, whose private half nobody else has.
+
+        Args:
+            not_after: When it ends by itself; epoch seconds.
+
+        Raises:
+            NotFoundError: There is no such client.
+            InvalidRequestError: It is no public key that will do, the label cannot be one, or the end has passed.
+            ConflictError: The client was revoked, has too many keys, or has this one.
+        """
+        checks.label(label)
+        public = public_jwk(jwk)
+
+        async def work(change: Change) -> Key:
+            client = await _living(change, client_id)
+            ends_at = checks.future(not_after, now=change.at)
+            await _refuse_too_many(change, client_id)
+            await _refuse_twice(change, client_id, public)
+            key = Key(
+                key_id=credentials.generate("agent-key").id,
+                client_id=client_id,
+                label=label,
+                jwk=public,
+                created_at=change.at,
+                not_after=ends_at,
+                revoked_at=None,
+            )
+            await change.connection.execute(sa.insert(client_keys).values(asdict(key)))
+            change.policy_changed()
+            details = {"key_id": key.key_id, "label": label, "not_after": ends_at, "kty": public["kty"]}
+            change.record(_entry("key.register", caller, client, details))
+            return key
+
+        return await self._ledger.change(work, by=caller)
+
+    async def keys_of(self, client_id: str) -> tuple[StoredKey, ...]:
+        """Return a client's keys as they are now; of one that does not exist, none."""
+        async with self._database.read() as connection:
+            standings = await load_standings(connection, [client_id])
+        return standings[client_id].keys if client_id in standings else ()
+
     async def revoke_key(self, caller: Caller, client_id: str, key_id: str) -> Key:
         """End a key for good, and the live tokens that were issued for it.
 
@@ -219,6 +271,7 @@ class Agents:
             key_id=credential.id,
             client_id=client_id,
             label=label,
+            jwk=None,
             created_at=change.at,
             not_after=not_after,
             revoked_at=None,
@@ -264,6 +317,13 @@ async def _find_key(change: Change, client_id: str, key_id: str) -> Key:
     if row is None:
         raise NotFoundError("the client has no such key")
     return key_of(row)
+
+
+async def _refuse_twice(change: Change, client_id: str, jwk: Mapping[str, str]) -> None:
+    own = sa.select(client_keys.c.jwk).where(client_keys.c.client_id == client_id, client_keys.c.jwk.is_not(None))
+    kept = [{**found, "kid": None} for found in (await change.connection.execute(own)).scalars()]
+    if {**jwk, "kid": None} in kept:
+        raise ConflictError("the client has this key, or had it before: make a new one")
 
 
 async def _refuse_too_many(change: Change, client_id: str) -> None:

@@ -26,10 +26,14 @@ _NAME = re.compile(r"[a-zA-Z0-9._/-]+")
 
 _NAMESPACE, _SERVICE_ACCOUNT = "k8s:ns", "k8s:sa"
 
-# The names are SPIRE's. One that ends in a colon is completed by a name of the operator's own: `k8s:pod-label:app`.
+# The names are SPIRE's, except for `k8s:cluster` and those that any issuer's tokens prove. One that ends in a colon is
+# completed by a name of the operator's own: `k8s:pod-label:app`.
+_ANYWHERE = ("oidc:", "spiffe:id")
 _KUBERNETES = (
+    *_ANYWHERE,
     _NAMESPACE,
     _SERVICE_ACCOUNT,
+    "k8s:cluster",
     "k8s:container-image",
     "k8s:container-name",
     "k8s:node-name",
@@ -40,7 +44,7 @@ _KUBERNETES = (
 )
 _UNIX = ("unix:gid", "unix:group", "unix:path", "unix:sha256", "unix:uid", "unix:user")
 _DOCKER = ("docker:env:", "docker:image_id", "docker:label:")
-_MACHINE = (*_DOCKER, *_UNIX)
+_MACHINE = (*_ANYWHERE, *_DOCKER, *_UNIX)
 
 PLATFORMS: Mapping[str, tuple[str, ...]] = {
     "kubernetes": _KUBERNETES,

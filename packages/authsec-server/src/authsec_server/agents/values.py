@@ -39,11 +39,16 @@ class Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """An agent key, without what proves it. Instants are epoch seconds."""
+    """An agent key, without what proves it. Instants are epoch seconds.
+
+    Attributes:
+        jwk: The public half of a key that the agent keeps; None of one that the authority made.
+    """
 
     key_id: str
     client_id: str
     label: str
+    jwk: Mapping[str, str] | None
     created_at: float
     not_after: float | None
     revoked_at: float | None
@@ -71,6 +76,7 @@ def key_of(row: Any) -> Key:
         key_id=row.key_id,
         client_id=row.client_id,
         label=row.label,
+        jwk=row.jwk,
         created_at=row.created_at,
         not_after=row.not_after,
         revoked_at=row.revoked_at,

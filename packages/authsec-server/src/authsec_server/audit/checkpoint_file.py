@@ -7,6 +7,7 @@ of its own. What the lines say is for `checkpoints`.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,11 @@ class CheckpointFile:
     def __init__(self, path: Path) -> None:
         self.path: Final = path
 
-    def append(self, checkpoints: Iterable[str]) -> None:
-        """Add lines, and return when they are on the disk.
+    def append(self, checkpoints: Iterable[str], *, after: int | None = None) -> int | None:
+        """Add lines, and return the file's size when they are on the disk.
+
+        Args:
+            after: The size that the file must have for it: with another one nothing is added, and None returned.
 
         Raises:
             OSError: They are not, or not all of them.
@@ -52,15 +56,31 @@ class CheckpointFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(self.path, flags, 0o600)
         with os.fdopen(descriptor, "r+b", buffering=0) as file:
+            _lock(descriptor)
             size = file.seek(0, os.SEEK_END)
+            if after is not None and size != after:
+                return None
             if size:
                 file.seek(size - 1)
                 data = data if file.read(1) == b"\n" else b"\n" + data
             while data:
                 data = data[file.write(data) :]
             os.fsync(descriptor)
+            end = file.seek(0, os.SEEK_END)
         if not size:
             _sync_folder(self.path.parent)
+        return end
+
+    def size(self) -> int:
+        """Return how many bytes it has; none where there is no file.
+
+        Raises:
+            OSError: It cannot be looked at.
+        """
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def read(self, *, size: int | None = None) -> Iterator[Line]:
         """Return the lines that are there, the blank ones left out; none where there is no file.
@@ -83,6 +103,14 @@ class CheckpointFile:
                 text = raw.decode("ascii", "replace").strip()
                 if text:
                     yield Line(number, text, raw.endswith(b"\n"))
+
+
+def _lock(descriptor: int) -> None:
+    """Let the workers of one server append one after the other; the system ends it when the file is closed."""
+    if sys.platform != "win32":  # one worker is all that there is there
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -100,7 +100,7 @@ def read_checkpoint(jws: str, keys: Keys) -> Checkpoint:
     key = keys.get(checkpoint.kid)
     if key is None:
         raise BadCheckpointError(f"it is signed with the key {checkpoint.kid}, which is not among the given ones")
-    if len(parsed.signature) < key.key_size // 8:
+    if len(parsed.signature) < key.signature_size:
         raise TornCheckpointError("its signature is cut short")
     try:
         check_signature(parsed, key)

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -71,6 +72,7 @@ class Checkpoints:
         self._clock = clock
         self._file = None if file is None else CheckpointFile(file)
         self._exported: int | None = None  # the last in the file; None until it was looked at
+        self._size = 0  # of the file, when that was so
         self._interval, self._every = interval, every
         self._alone = asyncio.Lock()  # guards the file
 
@@ -147,18 +149,25 @@ class Checkpoints:
             return
         async with self._alone:
             try:
-                if self._exported is None:
-                    self._exported = await asyncio.to_thread(_last_exported, self._file)
-                while self._exported < until and (rows := await self._stored_after(self._exported, until)):
+                self._exported = done = await self._last(self._file) if self._exported is None else self._exported
+                while done < until and (rows := await self._stored_after(done, until)):
                     good, bad = await asyncio.to_thread(_told_apart, rows, await self._public_keys())
                     if good:
-                        await asyncio.to_thread(self._file.append, good)
-                    self._exported = rows[-1][0]
+                        size = await asyncio.to_thread(partial(self._file.append, good, after=self._size))
+                        if size is None:  # another worker has appended, or somebody has moved the file away
+                            self._exported = done = max(done, await self._last(self._file))
+                            continue
+                        self._size = size
+                    self._exported = done = rows[-1][0]
                     for seq, why in bad:
                         _log.error("the stored checkpoint of entry %s is not good and is not exported: %s", seq, why)
             except OSError as exc:
                 self._exported = None  # part of it may be there
                 raise StorageUnavailableError("the checkpoint file cannot be written: look at its folder") from exc
+
+    async def _last(self, file: CheckpointFile) -> int:
+        last, self._size = await asyncio.to_thread(_last_exported, file)
+        return last
 
     async def _stored_after(self, seq: int, until: int) -> list[_Row]:
         wanted = {"seq": seq, "until": until}
@@ -191,14 +200,15 @@ class _State:
     last_at: float
 
 
-def _last_exported(file: CheckpointFile) -> int:
-    last = 0
-    for line in file.read():
+def _last_exported(file: CheckpointFile) -> tuple[int, int]:
+    """Return the last entry that has a checkpoint in the file, and the size of the file that was read."""
+    last, size = 0, file.size()
+    for line in file.read(size=size):
         try:
             last = max(last, peek_checkpoint(line.text).seq)
         except BadCheckpointError:
             continue
-    return last
+    return last, size
 
 
 def _told_apart(rows: Iterable[_Row], keys: Keys) -> tuple[list[str], list[tuple[int, str]]]:

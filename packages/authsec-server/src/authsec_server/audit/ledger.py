@@ -26,6 +26,8 @@ from authsec_server.db import tables
 from authsec_server.db.bulk import append, first_row
 from authsec_server.db.engine import Database
 from authsec_server.errors import StorageUnavailableError
+from authsec_server.telemetry.observer import UNOBSERVED, Observer
+from authsec_server.telemetry.tracing import step
 
 __all__ = ["Change", "Ledger", "Question", "Slot", "Verdict"]
 
@@ -133,12 +135,16 @@ class Ledger:
         database: Where everything is.
         clock: Gives each transaction its time.
         recheck: Raises when the caller of a change may no longer make it. It is asked inside the transaction.
+        observer: Is told of what became durable.
     """
 
-    def __init__(self, database: Database, *, clock: Clock, recheck: Recheck | None = None) -> None:
+    def __init__(
+        self, database: Database, *, clock: Clock, recheck: Recheck | None = None, observer: Observer = UNOBSERVED
+    ) -> None:
         self._database = database
         self._clock = clock
         self._recheck = recheck
+        self._observer = observer
         self._memory = _Memory()
         self._asked: deque[tuple[_Waiting, Question[Any]]] = deque()
         self._changes: deque[tuple[_Waiting, _Work]] = deque()
@@ -155,6 +161,11 @@ class Ledger:
         """Whether it settles what it is given."""
         return self._task is not None and not self._task.done() and not self._closing
 
+    @property
+    def waiting(self) -> int:
+        """How many decisions and changes wait for a transaction."""
+        return len(self._asked) + len(self._changes)
+
     async def close(self) -> None:
         """Settle what waits, and stop."""
         self._closing = True
@@ -168,7 +179,8 @@ class Ledger:
         Raises:
             StorageUnavailableError: It could not be made durable. Nothing was decided.
         """
-        result: T = await self._enqueue(self._asked, question)
+        with step("authsec.decide"):
+            result: T = await self._enqueue(self._asked, question)
         return result
 
     async def change(self, work: Callable[[Change], Awaitable[T]], *, by: Caller | None = None) -> T:
@@ -215,6 +227,8 @@ class Ledger:
         return batch
 
     async def _make(self, waiting: _Waiting, item: _Work) -> None:
+        entries: list[Entry] = []
+
         async def transaction(connection: AsyncConnection) -> Any:
             page = await connection.run_sync(_Page.open)
             change = Change(connection, self._clock.wall())
@@ -222,25 +236,29 @@ class Ledger:
                 await self._recheck(connection, item.by, change.at)
             result = await item.work(change)
             page.write(change.entries, change.at)
+            entries[:] = change.entries
             await connection.run_sync(page.close, policy_changed=change.touches_policy)
             return result
 
+        started_at = self._clock.steady()
         try:
             waiting.resolve(await self._database.write(transaction))
         except DBAPIError as exc:
-            waiting.fail(_refused(exc))
+            waiting.fail(self._refused(exc))
         except Exception as exc:  # noqa: BLE001 -- whatever it is, it belongs to the one who asked for the change
             waiting.fail(exc)
+        else:
+            self._count(entries, asked=0, issued=0, started_at=started_at)
 
     async def _settle(self, batch: Sequence[tuple[_Waiting, Question[Any]]]) -> None:
         if not batch:
             return
-        questions = [question for _, question in batch]
+        questions, started_at = [question for _, question in batch], self._clock.steady()
         try:
             outcomes = await self._database.settle(lambda connection: self._decide(connection, questions))
         except DBAPIError as exc:
             if len(batch) == 1:
-                batch[0][0].fail(_refused(exc))
+                batch[0][0].fail(self._refused(exc))
                 return
             for single in batch:  # one row that the database does not take must not fail the others
                 await self._settle([single])
@@ -250,6 +268,20 @@ class Ledger:
         else:
             for (waiting, _), outcome in zip(batch, outcomes, strict=True):
                 outcome.tell(waiting)
+            recorded = [outcome.entry for outcome in outcomes if outcome.entry is not None]
+            issued = sum(outcome.is_issued for outcome in outcomes)
+            self._count(recorded, asked=len(batch), issued=issued, started_at=started_at)
+
+    def _count(self, entries: Sequence[Entry], *, asked: int, issued: int, started_at: float) -> None:
+        try:
+            seconds = self._clock.steady() - started_at
+            self._observer.settled(entries, asked=asked, issued=issued, seconds=seconds)
+        except Exception:  # noqa: BLE001 -- the loop must go on, whether it can be counted or not
+            _log.exception("what was settled could not be counted")
+
+    def _refused(self, exc: DBAPIError) -> StorageUnavailableError:
+        self._observer.database_failed("refused")
+        return _refused(exc)
 
     def _decide(self, connection: sa.Connection, questions: Sequence[Question[Any]]) -> list[_Outcome]:
         page = _Page.open(connection)
@@ -281,7 +313,8 @@ class Ledger:
             if question.mark is not None and verdict.used_until is not None:
                 used.add(question.mark)
                 page.use(question.mark, verdict.used_until)
-            outcomes.append(_Outcome(result=verdict.result))
+            is_issued = verdict.token is not None
+            outcomes.append(_Outcome(result=verdict.result, entry=verdict.entry, is_issued=is_issued))
         page.close(connection, policy_changed=False)
         return outcomes
 
@@ -320,6 +353,8 @@ class _Waiting:
 class _Outcome:
     result: Any = None
     error: Exception | None = None
+    entry: Entry | None = None
+    is_issued: bool = False
 
     def tell(self, waiting: _Waiting) -> None:
         if self.error is None:

@@ -1,4 +1,4 @@
-"""How the operations of the admin API are typed: the rows of `_agent_commands` and `_authority_commands` as parsers.
+"""How the operations of the admin API are typed: the rows of the `_…_commands` modules as parsers.
 
 It knows no operation by name.
 """
@@ -15,16 +15,18 @@ from typing import Any, Final
 from authsec_server.cli._agent_commands import AGENT_COMMANDS
 from authsec_server.cli._authority_commands import AUTHORITY_COMMANDS
 from authsec_server.cli._fields import Command, Field
+from authsec_server.cli._issuer_commands import ISSUER_COMMANDS
 
 __all__ = ["COMMANDS", "AdminArguments", "add_admin", "take_admin"]
 
-COMMANDS: Final = (*AGENT_COMMANDS, *AUTHORITY_COMMANDS)
+COMMANDS: Final = (*AGENT_COMMANDS, *ISSUER_COMMANDS, *AUTHORITY_COMMANDS)
 _GROUPS: Final[Mapping[str, str]] = {
     "clients": "the agents",
     "keys": "the keys with which agents prove who they are",
     "roles": "what can be delegated",
     "delegations": "what each agent was delegated",
     "tokens": "issued tokens, and why one is refused",
+    "issuers": "others who vouch for workloads and users",
     "signing-keys": "the keys that sign tokens",
     "checkpoints": "signed checkpoints of the audit",
     "operators": "the people who administer this authority",

@@ -80,6 +80,25 @@ _CLIENTS: Final = (
         takes_body=True,
     ),
     Command(
+        words="keys register",
+        what="let an agent sign in with a key of its own, of which you have the public half",
+        method="POST",
+        path="/clients/{client_id}/public-keys",
+        fields=(
+            CLIENT_ID,
+            option(
+                "--jwk",
+                "jwk",
+                "a file with the public key as a JWK",
+                parse=values.document,
+                required=True,
+                shown="FILE",
+            ),
+            LABEL,
+            ENDS,
+        ),
+    ),
+    Command(
         words="keys list",
         what="list an agent's keys",
         method="GET",

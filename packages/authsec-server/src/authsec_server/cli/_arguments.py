@@ -46,6 +46,7 @@ class Arguments:
     env_file: Path | None = None
     host: str | None = None
     port: int | None = None
+    workers: int | None = None
     name: str = "admin"
     now: bool = False
     checkpoints: tuple[Path, ...] = ()
@@ -55,7 +56,13 @@ class Arguments:
     @property
     def settings(self) -> dict[str, Any]:
         """What it says of the settings, the port aside; None where it says nothing."""
-        return {"dev": self.dev, "data_dir": self.data, "env_file": self.env_file, "host": self.host}
+        return {
+            "dev": self.dev,
+            "data_dir": self.data,
+            "env_file": self.env_file,
+            "host": self.host,
+            "workers": self.workers,
+        }
 
 
 def parse(argv: Sequence[str]) -> Arguments:
@@ -125,6 +132,7 @@ def _add_serve(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     serve = _add(commands, parents, "serve", "run the authority; with --dev nothing has to be set up before")
     serve.add_argument("--host", type=values.text, metavar="ADDRESS", help="the address to listen on")
     serve.add_argument("--port", type=_port, metavar="PORT", help="the port to listen on; 0 takes a free one")
+    serve.add_argument("--workers", type=_count, metavar="COUNT", help="the processes that serve at this port")
 
 
 def _add_local(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -170,4 +178,10 @@ def _add(commands: Any, parents: list[argparse.ArgumentParser], name: str, what:
 def _port(typed: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", typed, re.ASCII) or int(typed) > 65535:
         raise argparse.ArgumentTypeError("give a number from 0 to 65535")
+    return int(typed)
+
+
+def _count(typed: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,2}", typed, re.ASCII) or not 1 <= int(typed) <= 64:
+        raise argparse.ArgumentTypeError("give a number from 1 to 64")
     return int(typed)

@@ -1,6 +1,6 @@
 """What one operation of the admin API is to the command line: its words, its request and what is shown of the reply.
 
-Values only; which operations there are is listed in `_agent_commands` and `_authority_commands`.
+Values only; which operations there are is listed in the `_…_commands` modules.
 """
 
 from __future__ import annotations

@@ -69,8 +69,10 @@ async def _migrate(_arguments: Arguments, settings: ServerSettings, clock: Clock
         found.require_kind(settings)
         if found.revision is None:
             raise ConflictError("the database is empty: run authsec-server init")
-        if changed := found.revision != migrate.expected():
+        if changed := found.revision < migrate.expected():
             await migrate.upgrade(database)
+        else:
+            await migrate.require_shape(database)
         reached = await migrate.current(database)
     finally:
         await database.close()

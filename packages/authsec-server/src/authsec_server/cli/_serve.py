@@ -1,4 +1,4 @@
-"""`authsec-server serve`: one authority over HTTP until it is stopped.
+"""`authsec-server serve`: one authority over HTTP until it is stopped, by this process or by several workers.
 
 What can be refused is refused before anything is served, in one line. It makes keys and databases with `--dev` only;
 without it, `init` and `migrate` do, when someone says so.
@@ -13,26 +13,22 @@ import sys
 from contextlib import ExitStack
 from typing import Final
 
-import uvicorn
-
 from authsec_core._clock import Clock
 from authsec_core.errors import ConfigurationError
 from authsec_server import logs
-from authsec_server.app import create_app
-from authsec_server.authority import Authority
 from authsec_server.cli import _database as database
 from authsec_server.cli._arguments import Arguments
 from authsec_server.cli._dev import TryOut, prepare
 from authsec_server.cli._files import alone, make_data_dir, require_database
-from authsec_server.cli._outcome import FAILED
 from authsec_server.cli._output import Printer
+from authsec_server.cli._worker import answer, try_open
+from authsec_server.cli._workers import supervise
 from authsec_server.errors import ConflictError
 from authsec_server.settings import ServerSettings
 
 __all__ = ["serve"]
 
 _BACKLOG: Final = 2048
-_LAST_REQUESTS: Final = 10  # seconds that running requests are given when it is stopped
 
 
 def serve(arguments: Arguments, clock: Clock, printer: Printer) -> int:
@@ -57,15 +53,24 @@ def serve(arguments: Arguments, clock: Clock, printer: Printer) -> int:
             tried = database.run(lambda: prepare(settings, clock))
         else:
             tried = None
-            database.run(lambda: _try_open(settings, clock))
+            database.run(lambda: try_open(settings, clock))
         _announce(settings, tried, printer, as_json=arguments.as_json)
-        return _run(settings, listener, clock)
+        if settings.workers == 1:
+            return answer(settings, listener, clock)
+        others = [_bind(settings.host, settings.port, shared=True) for _ in range(settings.workers - 1)]
+        for other in others:
+            held.enter_context(other)
+        return supervise([listener, *others], arguments.settings, settings.port, clock)
 
 
 def _listen(arguments: Arguments) -> tuple[ServerSettings, socket.socket]:
     """Take the port before anything else, for with `--port 0` the settings follow from it."""
     wanted = ServerSettings(**arguments.settings, port=arguments.port or None)
-    listener = _bind(wanted.host, wanted.port if arguments.port is None else arguments.port)
+    port, shared = wanted.port if arguments.port is None else arguments.port, wanted.workers > 1
+    if shared:
+        _require_sharing()
+        _bind(wanted.host, port).close()  # refused where another server listens, which sharing would not notice
+    listener = _bind(wanted.host, port, shared=shared)
     if arguments.port != 0:
         return wanted, listener
     try:
@@ -75,10 +80,17 @@ def _listen(arguments: Arguments) -> tuple[ServerSettings, socket.socket]:
         raise
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _require_sharing() -> None:
+    if not hasattr(socket, "SO_REUSEPORT") or sys.platform == "win32":
+        raise ConfigurationError(
+            "several workers share a port by SO_REUSEPORT, which this system has not: leave --workers at 1"
+        )
+
+
+def _bind(host: str, port: int, *, shared: bool = False) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=shared)
     except OSError as exc:
         if exc.errno == errno.EADDRINUSE:
             raise ConflictError(
@@ -90,30 +102,6 @@ def _bind(host: str, port: int) -> socket.socket:
     # then each reply on a kept connection waits 40 ms for an acknowledgement that the other side puts off.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
-
-
-async def _try_open(settings: ServerSettings, clock: Clock) -> None:
-    # uvicorn would show the refusal of the application as a traceback.
-    async with Authority.open(settings, clock=clock):
-        pass
-
-
-def _run(settings: ServerSettings, listener: socket.socket, clock: Clock) -> int:
-    config = uvicorn.Config(
-        create_app(settings, clock=clock),
-        lifespan="on",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # the middleware looks at them, and believes only whom the settings name
-        ssl_certfile=settings.tls_cert_file,
-        ssl_keyfile=settings.tls_key_file,
-        timeout_graceful_shutdown=_LAST_REQUESTS,
-    )
-    server = uvicorn.Server(config)
-    server.run(sockets=[listener])
-    return 0 if server.started else FAILED
 
 
 def _announce(settings: ServerSettings, tried: TryOut | None, printer: Printer, *, as_json: bool) -> None:

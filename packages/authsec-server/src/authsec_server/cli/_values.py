@@ -1,18 +1,34 @@
-"""What may be typed for one field, as the JSON value that the admin API takes. Pure; no message repeats what was typed.
+"""What may be typed for one field, as the JSON value that the admin API takes. No message repeats what was typed.
 
 Moments may be typed relative to now; they stay `Moment` until the request is built, because now is a clock's to say.
+Pure, except for `document`, which reads a file.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 from authsec_core.wire import WireError, format_time, is_plain, parse_time
 
-__all__ = ["Moment", "Span", "ahead", "count", "pair", "past", "permission", "seconds", "segment", "span", "text"]
+__all__ = [
+    "Moment",
+    "Span",
+    "ahead",
+    "count",
+    "document",
+    "pair",
+    "past",
+    "permission",
+    "seconds",
+    "segment",
+    "span",
+    "text",
+]
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _NAMES: Final[dict[str, Literal["seconds", "minutes", "hours", "days"]]] = {
@@ -87,6 +103,17 @@ def pair(typed: str) -> tuple[str, str]:
     if not (name and sign and value and is_plain(typed)):
         raise argparse.ArgumentTypeError("write it as name=value, such as k8s:ns=production")
     return name, value
+
+
+def document(typed: str) -> dict[str, Any]:
+    """Return the JSON object that a file holds."""
+    try:
+        found = json.loads(Path(typed).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError("name a file with a JSON object in it")
+    return found
 
 
 def span(typed: str) -> Span:

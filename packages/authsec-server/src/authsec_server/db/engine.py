@@ -41,13 +41,23 @@ class Database:
         clock: Paces retries.
         timeout: Seconds to try for, until a transaction counts as failed.
         pool_size: Connections for reading.
+        failed: Is told of what the database did not take: a `read` or a `write`.
     """
 
-    def __init__(self, url: str, *, clock: Clock, timeout: float = 5.0, pool_size: int = 10) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        timeout: float = 5.0,
+        pool_size: int = 10,
+        failed: Callable[[str], None] | None = None,
+    ) -> None:
         location = database_url(url)
         self.is_sqlite: Final = location.get_backend_name() == "sqlite"
         self._clock = clock
         self._timeout = timeout
+        self._failed = failed
         self._troubles = _troubles(is_sqlite=self.is_sqlite)
         self._reader = _engine(location, "BEGIN", timeout=timeout, pool_size=pool_size)
         self._writer = _engine(location, "BEGIN IMMEDIATE", timeout=timeout, pool_size=1)
@@ -72,7 +82,7 @@ class Database:
         except self._troubles as exc:
             if not _is_trouble(exc):
                 raise
-            raise _unavailable(exc) from exc
+            raise self._unavailable("read", exc) from exc
 
     async def write(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run `work` in a transaction that has the database to itself, and commit.
@@ -108,7 +118,7 @@ class Database:
                 if not _is_trouble(exc):
                     raise
                 if attempt.sent or _is_locked_out(exc) or self._clock.steady() + pause >= give_up_at:
-                    raise _unavailable(exc) from exc
+                    raise self._unavailable("write", exc) from exc
             await self._clock.asleep(pause * (0.5 + self._clock.chance() / 2))
             pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -128,6 +138,11 @@ class Database:
         await self._reader.dispose()
         await self._writer.dispose()
         await self._settler.close()
+
+    def _unavailable(self, where: str, error: BaseException) -> StorageUnavailableError:
+        if self._failed is not None:
+            self._failed(where)
+        return _unavailable(error)
 
 
 def _settler(url: URL, timeout: float) -> Settler:

@@ -1,6 +1,7 @@
-"""Is the database's shape the one that this release expects, and how does it get there? alembic, on both databases.
+"""Is the database's shape one that this release can work on, and how does it get there? alembic, on both databases.
 
-A migration runs in one transaction: it is there or it is not.
+A migration runs in one transaction: it is there or it is not. Servers go on meanwhile, and those of an older release
+after it, unless it raises the floor (`server.floor`). Revisions have names of one width, which are compared as text.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from authsec_core.errors import ConfigurationError
+from authsec_server.db import tables
 from authsec_server.db.engine import Database
 
-__all__ = ["current", "expected", "upgrade"]
+__all__ = ["current", "expected", "require_shape", "suits", "upgrade"]
 
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _LOCK: Final = 4_702_111_234_219_981  # of PostgreSQL's advisory locks: any number that nobody else uses
@@ -37,8 +40,26 @@ async def current(database: Database) -> str | None:
         return await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
+async def suits(database: Database) -> bool:
+    """Return whether this release can work on the database as it is now."""
+    return await _mismatch(database) is None
+
+
+async def require_shape(database: Database) -> None:
+    """Refuse a database that this release cannot work on.
+
+    Raises:
+        ConfigurationError: It is empty, older than this release, or too new for it; the message says what to do.
+    """
+    if (problem := await _mismatch(database)) is not None:
+        raise ConfigurationError(problem)
+
+
 async def upgrade(database: Database) -> None:
-    """Bring the database to the expected revision. Harmless when it is there, and beside another that does the same."""
+    """Bring the database to the expected revision; one that is there or beyond it stays as it is.
+
+    Harmless beside servers that run, and beside another that does the same.
+    """
 
     async def work(connection: AsyncConnection) -> None:
         if not database.is_sqlite:
@@ -48,7 +69,31 @@ async def upgrade(database: Database) -> None:
     await database.write(work)
 
 
+async def _mismatch(database: Database) -> str | None:
+    found, ours = await current(database), expected()
+    if found is None:
+        return "the database is empty: run authsec-server init, or serve --dev"
+    if found < ours:
+        return f"the database has revision {found}, and this release needs {ours}: run authsec-server migrate"
+    if found == ours:
+        return None
+    async with database.read() as connection:
+        floor = (await connection.execute(select(tables.server.c.floor))).scalar_one_or_none()
+    if floor is None or floor <= ours:
+        return None
+    return (
+        f"the database has revision {found}, on which releases before revision {floor} cannot run, and this one is of "
+        f"{ours}: install the release that migrated it, or a newer one"
+    )
+
+
 def _upgrade(connection: Connection) -> None:
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None:
+        if found >= expected():
+            return
+        # Writers come to a halt here, and not one by one at tables that the migration and they want in another order.
+        connection.execute(select(tables.head.c.id).with_for_update())
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

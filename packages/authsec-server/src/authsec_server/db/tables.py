@@ -165,9 +165,10 @@ tokens = sa.Table(
     sa.Column("issued_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False, index=True),
     sa.Column("revoked_at", sa.Double),
-    # Of a token that was exchanged for another one: whom it speaks for, and the token of ours that it rests on.
+    # Of a token that was exchanged for another one: whom it speaks for, and what it rests on: the `jti` of that token
+    # if it is ours, else the id of the issuer that vouched for the user.
     sa.Column("subject", sa.Text),
-    sa.Column("parent_jti", sa.Text, index=True),
+    sa.Column("parent", sa.Text, index=True),
     sa.Index(None, "client_id", "status_index"),
 )
 sa.Index(
@@ -177,7 +178,8 @@ sa.Index(
     postgresql_where=tokens.c.revoked_at.is_not(None),
 )
 
-# Clients of whom one transaction could not look through all tokens, and how far the ones after it have come.
+# Clients of whom one transaction could not look through all tokens, and how far the ones after it have come. Issuers,
+# too, whose tokens are all taken back: theirs are looked through from the latest one down to the first.
 withdrawals = sa.Table(
     "withdrawals",
     METADATA,

@@ -22,6 +22,8 @@ from authsec_server.keys.keypair import open_key
 from authsec_server.keys.masterkey import MasterKey
 from authsec_server.keys.rotation import KeyRow, active
 from authsec_server.keys.signers import Signers
+from authsec_server.telemetry.observer import UNOBSERVED, Observer
+from authsec_server.telemetry.tracing import step
 
 __all__ = ["ActiveKey", "Keyring", "OpenKeys"]
 
@@ -76,13 +78,23 @@ class Keyring:
         master: What they were sealed with.
         tenant_id: Whose keys they are.
         clock: Tells how old they are.
+        observer: Is told how long signatures take.
     """
 
-    def __init__(self, database: Database, master: MasterKey, *, tenant_id: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        master: MasterKey,
+        *,
+        tenant_id: str,
+        clock: Clock,
+        observer: Observer = UNOBSERVED,
+    ) -> None:
         self._database = database
         self._master = master
         self._tenant = tenant_id
         self._clock = clock
+        self._observer = observer
         self._held: tuple[float, OpenKeys] | None = None  # when it was asked for, by the steady clock
         self._known: OpenKeys | None = None  # of any age: what it has opened need not be opened again
         self._reading: asyncio.Task[OpenKeys] | None = None
@@ -122,7 +134,7 @@ class Keyring:
             key = (await self.read()).get(kid)
         if key is None:
             raise StorageUnavailableError("the signing key was withdrawn at this very moment: try again")
-        return await self._signers.sign(key, header, claims)
+        return await self._sign(key, header, claims)
 
     async def has_active(self) -> bool:
         """Return whether tokens can be signed.
@@ -135,6 +147,13 @@ class Keyring:
     def active(self) -> ActiveKey:
         """Return a handle on whichever key is active when it is used."""
         return ActiveKey(self)
+
+    async def _sign(self, key: SigningKey, header: Mapping[str, object], claims: Mapping[str, object]) -> str:
+        started_at = self._clock.steady()
+        with step("authsec.sign"):
+            signed = await self._signers.sign(key, header, claims)
+        self._observer.signed(self._clock.steady() - started_at)
+        return signed
 
     async def _read(self) -> OpenKeys:
         mine, asked_at = asyncio.current_task(), self._clock.steady()
@@ -174,4 +193,4 @@ class ActiveKey:
             StorageUnavailableError, UnsealError: As when it is called.
         """
         key = await self()
-        return await self._keyring._signers.sign(key, {"alg": "RS256", "typ": typ, "kid": key.kid}, claims)
+        return await self._keyring._sign(key, {"alg": "RS256", "typ": typ, "kid": key.kid}, claims)

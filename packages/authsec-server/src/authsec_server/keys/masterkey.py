@@ -168,8 +168,16 @@ def _refuse_exposed(path: Path, status: os.stat_result) -> None:
             f"the master key file {str(path)!r} belongs to another user, who can replace it: chown it to the user "
             "that runs the authority"
         )
-    if stat.S_IMODE(status.st_mode) & 0o177:
+    # systemd lets the service read its credentials by an access list, whose mask shows as rights of the group.
+    theirs = 0o137 if _is_credential(path) else 0o177
+    if stat.S_IMODE(status.st_mode) & theirs:
         raise UnsafeSettingsError(f"others can use the master key file {str(path)!r}: run chmod 600 {str(path)!r}")
+
+
+def _is_credential(path: Path) -> bool:
+    """Return whether systemd put it there for this service, in a folder that nobody else can enter."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return folder is not None and path.parent == Path(folder) and not stat.S_IMODE(path.parent.stat().st_mode) & 0o027
 
 
 @contextmanager

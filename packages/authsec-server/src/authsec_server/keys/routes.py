@@ -15,6 +15,8 @@ from pydantic import BaseModel, Field
 
 from authsec_server import deps, shapes
 from authsec_server.keys.rotation import KeyRow, KeyState, Timing, published, ready_at, withdrawn_at
+from authsec_server.oauth.assertions import ALGORITHMS
+from authsec_server.oauth.requests import CLIENT_CREDENTIALS, TOKEN_EXCHANGE
 from authsec_server.problems import responses
 from authsec_server.shapes import Paged, Reply, When
 
@@ -22,6 +24,7 @@ __all__ = ["admin", "public"]
 
 # Not application/jwk-set+json: the one that every verifier's HTTP client asks for, and all known issuers answer with.
 _MEDIA_TYPE: Final = "application/json"
+_METHODS: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
 _UNCHANGED: Final[dict[int | str, dict[str, Any]]] = {304: {"description": "It is what the `If-None-Match` names."}}
 
 public = APIRouter(tags=["keys and status"])
@@ -52,6 +55,15 @@ class MetadataReply(BaseModel):
 
     issuer: str
     jwks_uri: str
+    token_endpoint: str
+    introspection_endpoint: str
+    revocation_endpoint: str
+    token_endpoint_auth_methods_supported: list[str]
+    token_endpoint_auth_signing_alg_values_supported: list[str]
+    introspection_endpoint_auth_methods_supported: list[str]
+    introspection_endpoint_auth_signing_alg_values_supported: list[str]
+    revocation_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_signing_alg_values_supported: list[str]
     response_types_supported: list[str]
     grant_types_supported: list[str]
     subject_types_supported: list[str]
@@ -192,12 +204,18 @@ async def revoke(request: Request, caller: deps.Administers, kid: Kid) -> KeyRep
 
 def _metadata(request: Request) -> dict[str, Any]:
     settings = deps.authority(request).settings
+    methods = [*_METHODS, *(["none"] if settings.dev else [])]
+    algorithms = sorted(ALGORITHMS.values())
+    described: dict[str, Any] = {"issuer": settings.issuer, "jwks_uri": settings.jwks_url}
+    for name, path in (("token", "token"), ("introspection", "introspect"), ("revocation", "revoke")):
+        described[f"{name}_endpoint"] = f"{settings.issuer}/oauth2/{path}"
+        described[f"{name}_endpoint_auth_methods_supported"] = methods
+        described[f"{name}_endpoint_auth_signing_alg_values_supported"] = algorithms
     return {
-        "issuer": settings.issuer,
-        "jwks_uri": settings.jwks_url,
-        # Members that the standards require, of what it has none: there is no authorization endpoint.
+        **described,
+        # Required by the standards, and empty: there is no authorization endpoint.
         "response_types_supported": [],
-        "grant_types_supported": [],
+        "grant_types_supported": [CLIENT_CREDENTIALS, TOKEN_EXCHANGE],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
     }

@@ -23,6 +23,7 @@ from authsec_server.credentials import Credential, Pepper
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import operator_tokens, operators
 from authsec_server.errors import ForbiddenError, UnauthenticatedError
+from authsec_server.limits.service import Limits
 from authsec_server.operators.access import Access, allows
 
 __all__ = ["Admission", "recheck"]
@@ -48,11 +49,14 @@ class _Asked:
 class Admission:
     """Lets operators in. See `Operators.admit`."""
 
-    def __init__(self, ledger: Ledger, database: Database, *, pepper: Pepper, clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, database: Database, *, pepper: Pepper, clock: Clock, limits: Limits | None = None
+    ) -> None:
         self._ledger = ledger
         self._database = database
         self._pepper = pepper
         self._clock = clock
+        self._limits = limits or Limits(clock=clock)
         # What a header without a token is taken for, so that it costs what a wrong one does.
         self._nobodys = credentials.generate("operator-token")
 
@@ -66,16 +70,28 @@ class Admission:
         Raises:
             UnauthenticatedError: The token is missing, wrong, ended or revoked, or its operator is disabled.
             ForbiddenError: The operator's role does not include it.
+            RateLimitedError: Too much was refused at this address: it has to wait.
             StorageUnavailableError: The database cannot be reached, or the refusal could not be put into the audit.
         """
-        asked = _Asked(request_id=request_id, address=address, needs=needs, path=path)
+        self._limits.enter(address)
+        try:
+            return await self._admitted(
+                authorization, _Asked(request_id=request_id, address=address, needs=needs, path=path)
+            )
+        except UnauthenticatedError:
+            self._limits.refused(address)
+            raise
+
+    async def _admitted(self, authorization: str | None, asked: _Asked) -> Caller:
         credential = _bearer(authorization)
         presented = credential or self._nobodys
         row = await self._row(presented.id)
         given = credentials.mac(self._pepper, "operator-token", presented)
         proven = credentials.matches(None if row is None else bytes(row.mac), given)
         if row is None or credential is None:
-            _log.warning("an operator's token is missing or unknown", extra={"path": path, "address": address})
+            _log.warning(
+                "an operator's token is missing or unknown", extra={"path": asked.path, "address": asked.address}
+            )
             raise _unauthenticated()
         if not proven:
             await self._deny(asked.by(ANONYMOUS), asked, row, "token_wrong")
@@ -85,9 +101,9 @@ class Admission:
         if ended is not None:
             await self._deny(caller, asked, row, ended)
             raise _unauthenticated()
-        if not allows(row.role, needs):
+        if not allows(row.role, asked.needs):
             await self._deny(caller, asked, row, "role")
-            raise ForbiddenError(f"the role {row.role} does not include this: ask an operator who may {needs}")
+            raise ForbiddenError(f"the role {row.role} does not include this: ask an operator who may {asked.needs}")
         return caller
 
     async def _row(self, token_id: str) -> Any:

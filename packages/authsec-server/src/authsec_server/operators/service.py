@@ -21,6 +21,7 @@ from authsec_server.credentials import Credential, Pepper
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import operator_tokens, operators
 from authsec_server.errors import ConflictError, InvalidRequestError, NotFoundError
+from authsec_server.limits.service import Limits
 from authsec_server.operators.access import OPERATOR_ROLES, Access, OperatorRole
 from authsec_server.operators.admission import Admission
 from authsec_server.operators.values import Operator, OperatorToken, operator_of, token_of
@@ -40,13 +41,16 @@ class Operators:
         database: For reading.
         pepper: Under which operator tokens are kept.
         clock: Says which tokens have ended.
+        limits: How often an address may be refused; by default, always.
     """
 
-    def __init__(self, ledger: Ledger, database: Database, *, pepper: Pepper, clock: Clock) -> None:
+    def __init__(
+        self, ledger: Ledger, database: Database, *, pepper: Pepper, clock: Clock, limits: Limits | None = None
+    ) -> None:
         self._ledger = ledger
         self._database = database
         self._pepper = pepper
-        self._admission = Admission(ledger, database, pepper=pepper, clock=clock)
+        self._admission = Admission(ledger, database, pepper=pepper, clock=clock, limits=limits)
 
     async def admit(
         self, authorization: str | None, needs: Access, *, request_id: str, address: str | None, path: str
@@ -60,6 +64,7 @@ class Operators:
         Raises:
             UnauthenticatedError: The token is missing, wrong, ended or revoked, or its operator is disabled.
             ForbiddenError: The operator's role does not include it.
+            RateLimitedError: Too much was refused at this address: it has to wait.
             StorageUnavailableError: The database cannot be reached.
         """
         return await self._admission.admit(authorization, needs, request_id=request_id, address=address, path=path)

@@ -24,6 +24,7 @@ from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_server.app import create_app
 from authsec_server.authority import Authority, initialise
 from authsec_server.keys.masterkey import create_master_key
+from authsec_server.serving import uvicorn_config
 from authsec_server.settings import ServerSettings
 from authsec_server.testing._onboarding import Administered, admin_client
 from authsec_server.testing._port import Port
@@ -32,6 +33,7 @@ __all__ = ["RunningAuthority"]
 
 _PATIENCE: Final = 60.0  # seconds, for starting on a busy machine
 _BACKLOG: Final = 1024
+_LAST_REQUESTS: Final = 5  # seconds that running requests are given when it is stopped
 
 T = TypeVar("T")
 
@@ -190,7 +192,7 @@ class _Serving:
     def __init__(self, settings: ServerSettings, clock: Clock, *, chores: bool) -> None:
         self._settings, self._clock = settings, clock
         self._app: FastAPI = create_app(settings, clock=clock, chores=chores)
-        self._http = _Http(self._app)
+        self._http = _Http(self._app, settings, clock)
         self._begun: Future[str | None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -242,19 +244,8 @@ class _Serving:
 class _Http(uvicorn.Server):
     """A server that says when it has started."""
 
-    def __init__(self, app: FastAPI) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                lifespan="on",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=5,
-            )
-        )
+    def __init__(self, app: FastAPI, settings: ServerSettings, clock: Clock) -> None:
+        super().__init__(uvicorn_config(app, settings, last_requests=_LAST_REQUESTS, clock=clock))
         self.when_started: Callable[[], object] = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

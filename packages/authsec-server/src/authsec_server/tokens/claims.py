@@ -8,16 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from authsec_core.scopes import format_scopes
 from authsec_core.wire import format_time
 from authsec_server.agents.standing import Standing
 from authsec_server.tokens.policy import Grant
 
-__all__ = ["PLACES_IN_A_LIST", "IssuedToken", "status_uri"]
+__all__ = ["PLACES_IN_A_LIST", "IssuedToken", "OnBehalf", "TokenKind", "status_uri"]
+
+TokenKind = Literal["JWT", "at+jwt"]
+"""The `typ` of a token: a delegation token, or an access token (RFC 9068). Neither is accepted for the other."""
 
 PLACES_IN_A_LIST: Final = 131_072  # 16 KiB of one bit each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnBehalf:
+    """Whom an exchanged token speaks for (RFC 8693).
+
+    Attributes:
+        subject: The `sub`.
+        subject_id: The `sub_id` (RFC 9493), where `sub` is another issuer's name for somebody.
+        actors: The `sub` of each actor, the current one first; empty where the subject itself narrowed its token.
+        parent: What it rests on: the `jti` of the token that it was exchanged for, or the id of the user's issuer.
+    """
+
+    subject: str
+    subject_id: Mapping[str, str] | None
+    actors: tuple[str, ...]
+    parent: str
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """What the token says of it."""
+        act: dict[str, Any] = {}
+        for actor in reversed(self.actors):
+            act = {"sub": actor, **({"act": act} if act else {})}
+        named = {} if self.subject_id is None else {"sub_id": dict(self.subject_id)}
+        return {"sub": self.subject, **named, **({"act": act} if act else {})}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +57,7 @@ class IssuedToken:
         issued_at: Epoch seconds, whole ones.
         index: Its place in all status lists together.
         kid: The key that signs it.
+        on_behalf: Whom it speaks for, if not for the client itself.
     """
 
     issuer: str
@@ -38,6 +68,8 @@ class IssuedToken:
     issued_at: int
     index: int
     kid: str
+    kind: TokenKind = "JWT"
+    on_behalf: OnBehalf | None = None
 
     @property
     def expires_at(self) -> int:
@@ -51,14 +83,14 @@ class IssuedToken:
 
     @property
     def header(self) -> dict[str, str]:
-        """The JOSE header. SPIFFE's validators refuse any other `typ`."""
-        return {"alg": "RS256", "typ": "JWT", "kid": self.kid}
+        """The JOSE header. SPIFFE's validators refuse any other `typ` than JWT."""
+        return {"alg": "RS256", "typ": self.kind, "kid": self.kid}
 
     @property
     def claims(self) -> dict[str, Any]:
         """The claims."""
         number, place = divmod(self.index, PLACES_IN_A_LIST)
-        return {
+        claims = {
             "iss": self.issuer,
             "sub": self.standing.spiffe_id,
             "aud": [self.grant.audience],
@@ -74,6 +106,7 @@ class IssuedToken:
             "delegated_by": self.grant.delegated_by,
             "status": {"status_list": {"idx": place, "uri": status_uri(self.issuer, number)}},
         }
+        return claims if self.on_behalf is None else claims | self.on_behalf.claims
 
     @property
     def row(self) -> Mapping[str, Any]:
@@ -88,6 +121,8 @@ class IssuedToken:
             "kid": self.kid,
             "issued_at": self.issued_at,
             "expires_at": self.expires_at,
+            "subject": None if self.on_behalf is None else self.on_behalf.subject,
+            "parent": None if self.on_behalf is None else self.on_behalf.parent,
         }
 
     def reply(self, signed: str) -> dict[str, Any]:
@@ -108,6 +143,15 @@ class IssuedToken:
             "status": "active",
             "issued_at": issued_at,
             "updated_at": issued_at,
+        }
+
+    def oauth_reply(self, signed: str) -> dict[str, Any]:
+        """Return the body of the token endpoint's 200 (RFC 6749 section 5.1)."""
+        return {
+            "access_token": signed,
+            "token_type": "Bearer",
+            "expires_in": self.grant.ttl,
+            "scope": format_scopes(self.grant.scopes),
         }
 
 

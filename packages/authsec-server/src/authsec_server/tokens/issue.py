@@ -1,4 +1,4 @@
-"""One request for a delegation token, from what was sent to the signed token. Knows no HTTP.
+"""One request for a token, from what was sent to the signed token. Knows no HTTP.
 
 The decision is made and recorded inside the ledger's transaction, so that it sees every revocation that was
 acknowledged before; only when it is durable is the token signed and handed out.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from authsec_core.scopes import format_scopes
 from authsec_server.agents.proofs import Proof, Proven
@@ -18,26 +18,48 @@ from authsec_server.audit.ledger import Ledger, Slot, Verdict
 from authsec_server.errors import RefusedError
 from authsec_server.ids import random_uuid
 from authsec_server.keys.keyring import Keyring
-from authsec_server.tokens.claims import IssuedToken
+from authsec_server.limits.service import Limits
+from authsec_server.tokens.claims import IssuedToken, TokenKind
 from authsec_server.tokens.policy import Ask, Caps, Grant, decide
+from authsec_server.tokens.subjects import Subject, bounded
 
-__all__ = ["Issuing", "TokenRequest", "TokenService"]
+__all__ = ["ClientRequest", "ExchangeRequest", "Issuing", "SignedToken", "TokenRequest", "TokenService"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRequest:
-    """What was sent, taken apart.
+class ClientRequest:
+    """A request in which a client shows who it is, taken apart.
 
     Attributes:
         claimed: The agent's own words, for the audit.
     """
 
     client_id: str
-    ask: Ask
     proof: Proof
     request_id: str
     address: str | None = None
     claimed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest(ClientRequest):
+    """A request for a token of the client's own."""
+
+    ask: Ask
+    kind: TokenKind = "JWT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeRequest(TokenRequest):
+    """A request for a token with which the client acts for somebody else (RFC 8693).
+
+    Attributes:
+        subject: Whose token came along, and what it allows.
+    """
+
+    subject: Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,62 +71,140 @@ class Issuing:
     caps: Caps
 
 
-class TokenService:
-    """Issues delegation tokens. For one event loop."""
+@dataclass(frozen=True, slots=True)
+class SignedToken:
+    """A token that is on record and signed."""
 
-    def __init__(self, ledger: Ledger, keyring: Keyring, issuing: Issuing) -> None:
+    token: IssuedToken
+    text: str = field(repr=False)
+
+    def reply(self) -> dict[str, Any]:
+        """Return the body for the SDK's endpoint."""
+        return self.token.reply(self.text)
+
+    def oauth_reply(self) -> dict[str, Any]:
+        """Return the body for the standard endpoint."""
+        return self.token.oauth_reply(self.text)
+
+
+class TokenService:
+    """Issues tokens, and finds out which client is asking. For one event loop."""
+
+    def __init__(self, ledger: Ledger, keyring: Keyring, issuing: Issuing, *, limits: Limits) -> None:
         self._ledger = ledger
         self._keyring = keyring
         self._issuing = issuing
+        self._limits = limits
 
-    async def issue(self, request: TokenRequest) -> dict[str, Any]:
-        """Return the body of the reply, with the token in it.
+    async def issue(self, request: TokenRequest) -> SignedToken:
+        """Return a token for the client, or for whom it acts.
 
         Raises:
             RefusedError: There is no token for this; the refusal is in the audit.
+            RateLimitedError: This client, or this address, has to wait.
             StorageUnavailableError: The decision could not be recorded, so that there is no token.
         """
-        outcome = await self._ledger.judge(_Question(request, self._issuing))
+        issued = await self._judged(request, _Grant(request, self._issuing))
+        return SignedToken(issued, await self._keyring.sign(issued.kid, issued.header, issued.claims))
+
+    async def authenticate(self, request: ClientRequest, action: str) -> Standing:
+        """Return the client that proved who it is.
+
+        Args:
+            action: What it wants, for the entry in the audit if it is refused.
+
+        Raises:
+            RefusedError: It did not; the refusal is in the audit.
+            RateLimitedError: This client, or this address, has to wait.
+            StorageUnavailableError: It could not be looked up, or the refusal not be recorded.
+        """
+        return await self._judged(request, _Introduction(request, action))
+
+    async def _judged(self, request: ClientRequest, question: _Question[T]) -> T:
+        self._limits.enter(request.address, request.client_id)
+        outcome = await self._ledger.judge(question)
+        self._limits.judged(outcome, address=request.address, client_id=request.client_id)
         if isinstance(outcome, RefusedError):
             raise outcome
-        return outcome.reply(await self._keyring.sign(outcome.kid, outcome.header, outcome.claims))
+        return outcome
 
 
-class _Question:
-    """May this agent have this token?"""
+class _Question(Generic[T]):
+    """Whatever a client asks for: its proof is looked at first, and a refusal is on record."""
 
-    def __init__(self, request: TokenRequest, issuing: Issuing) -> None:
-        self._request = request
-        self._issuing = issuing
-        self._jti = random_uuid()
+    parent_jti: str | None = None
 
-    @property
-    def client_id(self) -> str:
-        return self._request.client_id
+    def __init__(self, request: ClientRequest, action: str) -> None:
+        self.client_id = request.client_id
+        self.mark = request.proof.mark
+        self._asked = request
+        self._action = action
 
-    @property
-    def parent_jti(self) -> None:
-        return None
-
-    @property
-    def mark(self) -> str | None:
-        return self._request.proof.mark
-
-    def judge(self, standing: Standing | None, slot: Slot) -> Verdict[IssuedToken | RefusedError]:
+    def judge(self, standing: Standing | None, slot: Slot) -> Verdict[T | RefusedError]:
         """Decide: who is it, is that proven, and what may it have?"""
         proven: Proven | None = None
         try:
             if standing is None:
                 raise RefusedError("client_unknown", "no agent is registered under this client id")
-            proven = self._request.proof.check(standing, slot)
-            grant = decide(standing, self._request.ask, self._issuing.caps, slot.at)
-            if not isinstance(grant, Grant):
-                raise RefusedError(grant.code, grant.message)
-            if proven.not_after is not None:  # a token does not outlive what proved who asked for it
-                grant = replace(grant, ttl=min(grant.ttl, int(proven.not_after - slot.at)))
+            proven = self._asked.proof.check(standing, slot)
+            verdict = self._allowed(standing, proven, slot)
         except RefusedError as refusal:
-            entry = self._entry(standing, proven, refusal=refusal)
+            entry = self._entry(standing, proven, decision="deny", reason=refusal.reason)
             return Verdict(result=refusal, entry=entry, used_until=proven.used_until if proven else None)
+        return replace(verdict, used_until=proven.used_until)
+
+    def _allowed(self, standing: Standing, proven: Proven, slot: Slot) -> Verdict[T | RefusedError]:
+        raise NotImplementedError
+
+    def _details(self) -> dict[str, Any]:
+        return {}
+
+    def _entry(
+        self, standing: Standing | None, proven: Proven | None, *, details: Mapping[str, Any] | None = None, **more: Any
+    ) -> Entry:
+        request, known = self._asked, standing if proven is not None else None
+        actor = ANONYMOUS if known is None else Actor(kind="agent", id=known.client_id, name=known.name)
+        return Entry(
+            action=self._action,
+            caller=Caller(actor=actor, request_id=request.request_id, address=request.address),
+            client_id=request.client_id,
+            subject=known.spiffe_id if known is not None else None,
+            details={**(proven.details if proven is not None else {}), **self._details(), **(details or {})},
+            claimed=request.claimed,
+            **more,
+        )
+
+
+class _Introduction(_Question[Standing]):
+    """Is this the client?"""
+
+    def _allowed(self, standing: Standing, proven: Proven, slot: Slot) -> Verdict[Standing | RefusedError]:
+        if standing.state != "active":
+            reason = "client_revoked" if standing.state == "revoked" else "client_disabled"
+            raise RefusedError(reason, f"this client is {standing.state}")  # type: ignore[arg-type]
+        return Verdict(result=standing, entry=None)
+
+
+class _Grant(_Question[IssuedToken]):
+    """May this client have this token?"""
+
+    def __init__(self, request: TokenRequest, issuing: Issuing) -> None:
+        self._subject = request.subject if isinstance(request, ExchangeRequest) else None
+        super().__init__(request, "token.issue" if self._subject is None else "token.exchange")
+        self._request = request
+        self._issuing = issuing
+        self._jti = random_uuid()
+        self.parent_jti = None if self._subject is None else self._subject.parent_jti
+
+    def _allowed(self, standing: Standing, proven: Proven, slot: Slot) -> Verdict[IssuedToken | RefusedError]:
+        ask, on_behalf = self._request.ask, None
+        if self._subject is not None:
+            ask, on_behalf = bounded(self._subject, ask, standing, slot, self._issuing.caps)
+        grant = decide(standing, ask, self._issuing.caps, slot.at)
+        if not isinstance(grant, Grant):
+            raise RefusedError(grant.code, grant.message)
+        if proven.not_after is not None:  # a token does not outlive what proved who asked for it
+            grant = replace(grant, ttl=min(grant.ttl, int(proven.not_after - slot.at)))
         issued = IssuedToken(
             issuer=self._issuing.issuer,
             tenant_id=self._issuing.tenant_id,
@@ -114,44 +214,34 @@ class _Question:
             issued_at=int(slot.at),
             index=slot.index,
             kid=slot.kid,
+            kind=self._request.kind,
+            on_behalf=on_behalf,
         )
         return Verdict(
             result=issued,
-            entry=self._entry(standing, proven, issued=issued),
+            entry=self._granted(standing, proven, issued),
             token={**issued.row, "key_id": proven.key_id},
-            used_until=proven.used_until,
         )
 
-    def _entry(
-        self,
-        standing: Standing | None,
-        proven: Proven | None,
-        *,
-        refusal: RefusedError | None = None,
-        issued: IssuedToken | None = None,
-    ) -> Entry:
-        request, known = self._request, standing if proven is not None else None
-        details: dict[str, Any] = {} if proven is None else dict(proven.details)
-        if request.ask.audience is not None:
-            details["asked_audience"] = request.ask.audience
-        if issued is not None:
-            details |= {
-                "audience": issued.grant.audience,
-                "delegations": list(issued.grant.delegations),
-                "ttl": issued.grant.ttl,
-                "kid": issued.kid,
-            }
-        actor = ANONYMOUS if known is None else Actor(kind="agent", id=known.client_id, name=known.name)
-        return Entry(
-            action="token.issue",
-            decision="deny" if refusal is not None else "allow",
-            caller=Caller(actor=actor, request_id=request.request_id, address=request.address),
-            client_id=request.client_id,
-            subject=known.spiffe_id if known is not None else None,
-            jti=issued.jti if issued is not None else None,
-            asked=format_scopes(request.ask.scopes) if request.ask.scopes is not None else None,
-            scope=format_scopes(issued.grant.scopes) if issued is not None else None,
-            reason=refusal.reason if refusal is not None else None,
-            details=details,
-            claimed=request.claimed,
-        )
+    def _granted(self, standing: Standing, proven: Proven, issued: IssuedToken) -> Entry:
+        grant = issued.grant
+        details: dict[str, Any] = {
+            "audience": grant.audience,
+            "delegations": list(grant.delegations),
+            "ttl": grant.ttl,
+            "kid": issued.kid,
+        }
+        if (on_behalf := issued.on_behalf) is not None:
+            details |= {"on_behalf_of": on_behalf.subject, "actors": list(on_behalf.actors)}
+        scope = format_scopes(grant.scopes)
+        return self._entry(standing, proven, decision="allow", jti=issued.jti, scope=scope, details=details)
+
+    def _details(self) -> dict[str, Any]:
+        details: dict[str, Any] = {} if self._subject is None else dict(self._subject.named)
+        if self._request.ask.audience is not None:
+            details["asked_audience"] = self._request.ask.audience
+        return details
+
+    def _entry(self, standing: Standing | None, proven: Proven | None, **more: Any) -> Entry:
+        scopes = self._request.ask.scopes
+        return super()._entry(standing, proven, asked=None if scopes is None else format_scopes(scopes), **more)

@@ -157,7 +157,8 @@ _DELEGATION_ENDED = Refusal(
     message="what was delegated to this client has expired or was revoked: ask an operator for a new trust delegation",
 )
 _NO_AUDIENCE = Refusal(
-    code="not_covered", message="nothing is delegated to this client for this audience: ask for another audience"
+    code="audience_not_covered",
+    message="nothing is delegated to this client for this audience: ask for another audience",
 )
 _NO_ACTIONS = Refusal(
     code="not_covered",

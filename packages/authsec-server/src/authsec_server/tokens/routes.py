@@ -12,8 +12,8 @@ from pydantic import Field
 from authsec_core.scopes import parse_scopes
 from authsec_core.wire import DELEGATION_TOKEN_PATH, format_time
 from authsec_server import deps, shapes
-from authsec_server.agents.proofs import AgentKey, BareId, NoGoodProof, Proof
-from authsec_server.credentials import Credential, basic, parse
+from authsec_server.agents.presented import presented
+from authsec_server.agents.proofs import Proof
 from authsec_server.errors import InvalidRequestError, NotFoundError, RefusedError
 from authsec_server.problems import responses, sdk_responses
 from authsec_server.tokens.issue import TokenRequest
@@ -25,11 +25,6 @@ __all__ = ["admin", "public", "sdk"]
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _LONGEST_AUDIENCE: Final = 512  # characters
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_CLAIMED: Final = {
-    "X-Agent-Name": "agent_name",
-    "X-Access-Reason": "reason",
-    "X-Conversation-ID": "conversation_id",
-}  # header -> its name among the agent's own words
 
 sdk = APIRouter(tags=["tokens"])
 public = APIRouter(tags=["keys and status"])
@@ -60,7 +55,7 @@ class DelegationTokenReply(shapes.Reply):
     operation_id="delegation_token",
     summary="Get a delegation token",
     response_model=DelegationTokenReply,
-    responses=sdk_responses(400, 401, 403, 404, 410, 503),
+    responses=sdk_responses(400, 401, 403, 404, 410, 429, 503),
     openapi_extra={
         "parameters": [
             {
@@ -82,8 +77,10 @@ class DelegationTokenReply(shapes.Reply):
 )
 async def delegation_token(request: Request) -> Response:
     """Return a token for the agent that proves who it is, with what was asked and is delegated."""
-    reply = await deps.authority(request).tokens.issue(_token_request(request))
-    return Response(_as_json(reply), media_type="application/json", headers=_NO_STORE)
+    with deps.within_limits(request):
+        asked = await _token_request(request)
+    signed = await deps.authority(request).tokens.issue(asked)
+    return Response(_as_json(signed.reply()), media_type="application/json", headers=_NO_STORE)
 
 
 @public.get(
@@ -113,7 +110,9 @@ class Token(shapes.Reply):
 
     jti: str
     client_id: str
-    key_id: str | None = Field(description="The agent key that asked for it; null where none was needed.")
+    key_id: str | None = Field(
+        description="The agent key that it was asked for with, or the issuer that vouched for the agent; else null."
+    )
     delegations: list[str]
     scope: str
     audience: str
@@ -246,7 +245,7 @@ async def revoke(request: Request, caller: deps.Manages, jti: shapes.Uuid) -> Re
 _as_json: Final = json.JSONEncoder(separators=(",", ":")).encode  # made once, not for each token
 
 
-def _token_request(request: Request) -> TokenRequest:
+async def _token_request(request: Request) -> TokenRequest:
     found: dict[str, str] = {}
     for name, value in deps.query(request):
         if name not in ("client_id", "scope", "audience", "ttl"):
@@ -261,10 +260,10 @@ def _token_request(request: Request) -> TokenRequest:
         ask=Ask(
             scopes=_scopes(found.get("scope")), audience=_audience(found.get("audience")), ttl=_ttl(found.get("ttl"))
         ),
-        proof=_proof(request, given, client_id),
+        proof=await _proof(request, given, client_id),
         request_id=deps.request_id(request),
         address=deps.peer(request),
-        claimed={name: request.headers[header] for header, name in _CLAIMED.items() if header in request.headers},
+        claimed=deps.claimed(request),
     )
 
 
@@ -301,21 +300,9 @@ def _ttl(text: str | None) -> int | None:
     return int(text)
 
 
-def _proof(request: Request, authorizations: list[str], client_id: str) -> Proof:
+async def _proof(request: Request, authorizations: list[str], client_id: str) -> Proof:
     """Return what came along to prove that it is this client."""
     inner = deps.authority(request)
-    if not authorizations:
-        return BareId(inner.settings.dev)
-    credential = _credential(authorizations[0], client_id) if len(authorizations) == 1 else None
-    return NoGoodProof() if credential is None else AgentKey(credential, inner.pepper)
-
-
-def _credential(authorization: str, client_id: str) -> Credential | None:
-    """Return the agent key that came along, if it is one and is brought for this client."""
-    scheme, _, text = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return parse(text.strip())
-    if (pair := basic(authorization)) is not None:
-        user, password = pair
-        return parse(password()) if user.lower() == client_id else None
-    return None
+    return await presented(
+        authorizations, client_id, bare_ids=inner.settings.dev, pepper=inner.pepper, foreign=inner.foreign
+    )

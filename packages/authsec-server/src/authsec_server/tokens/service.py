@@ -12,16 +12,17 @@ from authsec_server.agents.standing import load_standings
 from authsec_server.audit.entry import Caller, Entry
 from authsec_server.audit.ledger import Change, Ledger
 from authsec_server.db.engine import Database
-from authsec_server.db.tables import tokens
+from authsec_server.db.tables import tokens, used_marks
 from authsec_server.errors import ConflictError, NotFoundError
 from authsec_server.tokens.policy import Ask, Caps, Explanation, explain
+from authsec_server.tokens.withdraw import revoke_tokens
 
-__all__ = ["TokenRecord", "TokenRecords"]
+__all__ = ["PURGED_AT_ONCE", "TokenRecord", "TokenRecords"]
 
 _KEPT_AFTER_END: Final = 86_400  # seconds: for "what became of this token?"
 _REVOKED_KEPT: Final = 30 * 86_400  # seconds: a clock that was set wrong must not bring one back to life
 _CLOCKS_DIFFER: Final = 600.0  # seconds by which the calendar may have moved against the steady clock
-_PURGED_AT_ONCE: Final = 5_000  # rows, so that nobody waits long for the purge
+PURGED_AT_ONCE: Final = 5_000  # rows, so that nobody waits long for the purge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +92,7 @@ class TokenRecords:
                 raise _unknown()
             if row.revoked_at is not None:
                 raise ConflictError("the token was revoked before")
-            taken_back = sa.update(tokens).where(tokens.c.jti == jti).values(revoked_at=change.at)
-            await change.connection.execute(taken_back)
+            await revoke_tokens(change, [jti])
             change.record(
                 Entry(action="token.revoke", decision="allow", caller=caller, client_id=row.client_id, jti=jti)
             )
@@ -112,9 +112,10 @@ class TokenRecords:
         return explain(standings[client_id], ask, self._caps, self._clock.wall())
 
     async def purge(self) -> int:
-        """Forget tokens that ended a day ago, revoked ones after thirty, and return how many. The audit keeps them.
+        """Forget what ended, and return how many rows that were. The audit keeps them.
 
-        Some thousands at once; none while the calendar has jumped since this process began.
+        Tokens a day after their end, revoked ones thirty; marks of single use as soon as no clock of a replica can be
+        before their end. Some thousands at once; none while the calendar has jumped since this process began.
         """
         now = self._clock.wall()
         if abs(now - self._clock.steady() - self._offset) > _CLOCKS_DIFFER:
@@ -125,11 +126,14 @@ class TokenRecords:
                 tokens.c.expires_at < now - _KEPT_AFTER_END,
                 sa.or_(tokens.c.revoked_at.is_(None), tokens.c.expires_at < now - _REVOKED_KEPT),
             )
-            .limit(_PURGED_AT_ONCE)
+            .limit(PURGED_AT_ONCE)
         )
+        over = sa.select(used_marks.c.mark).where(used_marks.c.expires_at < now - _CLOCKS_DIFFER).limit(PURGED_AT_ONCE)
 
         async def work(change: Change) -> int:
-            return (await change.connection.execute(sa.delete(tokens).where(tokens.c.jti.in_(ended)))).rowcount
+            forgotten = await change.connection.execute(sa.delete(tokens).where(tokens.c.jti.in_(ended)))
+            unmarked = await change.connection.execute(sa.delete(used_marks).where(used_marks.c.mark.in_(over)))
+            return forgotten.rowcount + unmarked.rowcount
 
         return await self._ledger.change(work)
 

@@ -1,7 +1,8 @@
 """Which live tokens does today's policy no longer allow? They are revoked with the change that made it so.
 
-So one rule covers the revoked agent, key and delegation, the disabled ones, and the role that lost a permission. No
-change waits for a crowd: what one transaction cannot look through is noted in it, and looked through in those after it.
+So one rule covers the revoked agent, key and delegation, the disabled ones, and the role that lost a permission. Tokens
+that rest on an issuer which is trusted less than before all go. No change waits for a crowd: what one transaction
+cannot look through is noted in it, and looked through in those after it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,25 @@ import sqlalchemy as sa
 from authsec_server.agents.standing import Delegation, Standing, load_standings
 from authsec_server.audit.ledger import Change, Ledger
 from authsec_server.db.engine import Database
-from authsec_server.db.tables import signing_keys, tokens, withdrawals
+from authsec_server.db.tables import issuers, signing_keys, tokens, withdrawals
 
-__all__ = ["MOST_AT_ONCE", "Withdrawals", "exceeds", "may_be_accepted", "withdraw_exceeding", "withdraw_signed_by"]
+__all__ = [
+    "MOST_AT_ONCE",
+    "Withdrawals",
+    "exceeds",
+    "may_be_accepted",
+    "revoke_tokens",
+    "withdraw_exceeding",
+    "withdraw_resting_on",
+    "withdraw_signed_by",
+]
 
 MOST_AT_ONCE: Final = 10_000  # tokens that one transaction looks through
 # Seconds after its end for which a token counts as live: the largest leeway of the core's verifier, and a minute by
 # which the clock of a replica may be ahead.
 _STILL_ACCEPTED: Final = 300 + 60
 _NAMES_AT_ONCE: Final = 500  # in one statement: SQLite and PostgreSQL both have a limit
+_ISSUER: Final = "wli_"  # begins the id of a registered issuer, and of no client and no key
 T = TypeVar("T")
 
 
@@ -47,7 +58,33 @@ async def withdraw_exceeding(change: Change, client_ids: Collection[str]) -> int
 async def withdraw_signed_by(change: Change, kid: str) -> int:
     """Revoke live tokens that this key signed, 10 000 at most, and return how many there were."""
     some = sa.select(tokens.c.jti).where(tokens.c.kid == kid, *may_be_accepted(change.at)).limit(MOST_AT_ONCE)
-    return await _revoke(change, (await change.connection.execute(some)).scalars().all())
+    return await revoke_tokens(change, (await change.connection.execute(some)).scalars().all())
+
+
+async def withdraw_resting_on(change: Change, issuer_id: str) -> int:
+    """Revoke the live tokens that were issued on the word of this issuer, and return how many there were.
+
+    What lies beyond the latest 10 000 tokens of all is left to `Withdrawals`, within seconds, and is not counted.
+    """
+    latest = (await change.connection.execute(sa.select(sa.func.max(tokens.c.status_index)))).scalar_one()
+    return 0 if latest is None else await _look_back(change, issuer_id, latest)
+
+
+async def revoke_tokens(change: Change, jtis: Sequence[str]) -> int:
+    """Revoke these tokens and whatever they were exchanged for, and return how many were named.
+
+    A chain of exchanges is short, and what hangs on one token is bounded by the rate at which its holders get theirs.
+    """
+    for some in _chunks(jtis):
+        await change.connection.execute(sa.update(tokens).where(tokens.c.jti.in_(some)).values(revoked_at=change.at))
+        below = sa.select(tokens.c.jti).where(tokens.c.parent.in_(some)).cte("below", recursive=True)
+        below = below.union(sa.select(tokens.c.jti).where(tokens.c.parent == below.c.jti))
+        await change.connection.execute(
+            sa.update(tokens)
+            .where(tokens.c.jti.in_(sa.select(below.c.jti)), tokens.c.revoked_at.is_(None))
+            .values(revoked_at=change.at)
+        )
+    return len(jtis)
 
 
 class Withdrawals:
@@ -81,17 +118,19 @@ def may_be_accepted(now: float) -> tuple[sa.ColumnElement[bool], ...]:
     return tokens.c.revoked_at.is_(None), tokens.c.expires_at > now - _STILL_ACCEPTED
 
 
-def exceeds(token: Any, standing: Standing | None, now: float) -> bool:
+def exceeds(token: Any, standing: Standing | None, now: float, *, trusted: Collection[str] = ()) -> bool:
     """Return whether a token would not be issued as it is today.
 
     Args:
         token: A row of `tokens`.
         standing: What its client is now.
         now: Epoch seconds.
+        trusted: The ids of the registered issuers that are trusted now.
     """
     if standing is None or standing.state != "active":
         return True
-    if token.key_id is not None and all(key.key_id != token.key_id or key.revoked for key in standing.keys):
+    living = {key.key_id for key in standing.keys if not key.revoked}
+    if token.key_id is not None and token.key_id not in living and token.key_id not in trusted:
         return True
     allowed: set[str] = set()
     for delegation in standing.delegations:
@@ -116,6 +155,9 @@ async def _look_on(change: Change) -> bool:
     left = (await change.connection.execute(sa.select(withdrawals).order_by(withdrawals.c.client_id).limit(1))).first()
     if left is None:
         return False
+    if left.client_id.startswith(_ISSUER):
+        await _look_back(change, left.client_id, left.after_index)
+        return True
     query = (
         sa.select(tokens)
         .where(tokens.c.client_id == left.client_id, tokens.c.status_index > left.after_index)
@@ -133,6 +175,26 @@ async def _look_on(change: Change) -> bool:
     return True
 
 
+async def _look_back(change: Change, issuer_id: str, latest: int) -> int:
+    """Look through the 10 000 tokens up to this index, and note what is left below them.
+
+    From the latest one down, because nothing comes in there: tokens that are issued now rest on what is trusted now.
+    """
+    below = latest - MOST_AT_ONCE
+    query = (
+        sa.select(tokens.c.jti)
+        .where(tokens.c.status_index <= latest, tokens.c.status_index > below)
+        .where(sa.or_(tokens.c.key_id == issuer_id, tokens.c.parent == issuer_id))
+        .where(*may_be_accepted(change.at))
+    )
+    revoked = await revoke_tokens(change, (await change.connection.execute(query)).scalars().all())
+    await change.connection.execute(sa.delete(withdrawals).where(withdrawals.c.client_id == issuer_id))
+    earlier = sa.select(tokens.c.jti).where(tokens.c.status_index <= below).limit(1)
+    if (await change.connection.execute(earlier)).first() is not None:
+        await change.connection.execute(sa.insert(withdrawals).values(client_id=issuer_id, after_index=below))
+    return revoked
+
+
 async def _leave_for_later(change: Change, client_ids: Collection[str]) -> None:
     await change.connection.execute(sa.delete(withdrawals).where(withdrawals.c.client_id.in_(client_ids)))
     await change.connection.execute(
@@ -141,13 +203,10 @@ async def _leave_for_later(change: Change, client_ids: Collection[str]) -> None:
 
 
 async def _revoke_exceeding(change: Change, rows: Iterable[Any], standings: dict[str, Standing]) -> int:
-    return await _revoke(change, [row.jti for row in rows if exceeds(row, standings.get(row.client_id), change.at)])
-
-
-async def _revoke(change: Change, jtis: Sequence[str]) -> int:
-    for some in _chunks(jtis):
-        await change.connection.execute(sa.update(tokens).where(tokens.c.jti.in_(some)).values(revoked_at=change.at))
-    return len(jtis)
+    query = sa.select(issuers.c.issuer_id).where(issuers.c.enabled, issuers.c.revoked_at.is_(None))
+    trusted = set((await change.connection.execute(query)).scalars())
+    exceeding = [row.jti for row in rows if exceeds(row, standings.get(row.client_id), change.at, trusted=trusted)]
+    return await revoke_tokens(change, exceeding)
 
 
 def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -19,8 +19,8 @@ def upgrade() -> None:
         batch.add_column(sa.Column("jwk", sa.JSON(none_as_null=True), nullable=True))
         batch.create_check_constraint(op.f("ck_client_keys_one_kind"), "(mac IS NULL) <> (jwk IS NULL)")
     op.add_column("tokens", sa.Column("subject", sa.Text(), nullable=True))
-    op.add_column("tokens", sa.Column("parent_jti", sa.Text(), nullable=True))
-    op.create_index(op.f("ix_tokens_parent_jti"), "tokens", ["parent_jti"], unique=False)
+    op.add_column("tokens", sa.Column("parent", sa.Text(), nullable=True))
+    op.create_index(op.f("ix_tokens_parent"), "tokens", ["parent"], unique=False)
     op.create_table(
         "issuers",
         sa.Column("issuer_id", sa.Text(), nullable=False),

@@ -1,0 +1,1 @@
+"""How much of the authority one client and one address may have."""

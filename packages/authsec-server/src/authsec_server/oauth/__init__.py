@@ -1,0 +1,1 @@
+"""The standard OAuth endpoints: token, token exchange, introspection and revocation."""
