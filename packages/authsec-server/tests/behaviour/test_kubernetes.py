@@ -210,6 +210,7 @@ def test_a_disabled_cluster_loses_its_tokens(site: Site, cluster: ClusterIssuer)
 
 
 @pytest.mark.req("RV9")
+@pytest.mark.inside
 def test_a_crowd_of_tokens_does_not_keep_a_cluster(
     site: Site, cluster: ClusterIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
