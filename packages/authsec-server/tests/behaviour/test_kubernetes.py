@@ -184,6 +184,7 @@ def test_an_odd_token_of_the_right_cluster_gets_nothing(
 
 
 @pytest.mark.req("RV9")
+@pytest.mark.inside
 def test_a_disabled_cluster_loses_its_tokens(site: Site, cluster: ClusterIssuer) -> None:
     """Its proofs count no more, on each replica, and what was got with them is revoked; enabled again, it goes on."""
     issuer = register(site, cluster)
@@ -269,6 +270,7 @@ def test_keys_that_are_given_need_no_address(site: Site, cluster: ClusterIssuer)
     assert site.is_listed(token)
 
 
+@pytest.mark.inside
 def test_without_the_clusters_keys_there_is_no_token(site: Site, cluster: ClusterIssuer, file: Path) -> None:
     """503, which the SDK tries again later: never a token, and no word that the proof is wrong."""
     agent = agent_in(site, register(site, cluster))
