@@ -80,6 +80,12 @@ def test_a_service_account_is_the_customary_identity() -> None:
     assert identity(ns="production", sa="support-sa") == "spiffe://example.org/ns/production/sa/support-sa"
 
 
+def test_accounts_of_two_clusters_are_two_identities() -> None:
+    """An agent that names its cluster is not who has the same account in another one."""
+    found = identity(cluster="staging", ns="production", sa="support-sa")
+    assert found == "spiffe://example.org/cluster/staging/ns/production/sa/support-sa"
+
+
 @pytest.mark.parametrize("selectors", [{}, {"ns": "production"}, {"sa": "support-sa"}, {"container-name": "agent"}])
 def test_without_both_selectors_the_client_itself_is_the_identity(selectors: dict[str, str]) -> None:
     """Half of a service account names nobody."""

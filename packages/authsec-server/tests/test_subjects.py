@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,11 +13,21 @@ from hypothesis import strategies as st
 from test_policy import delegation, standing
 
 from authsec_core.errors import VerificationUnavailableError
+from authsec_core.verify import VerifiedToken
 from authsec_server.agents.standing import Standing
 from authsec_server.errors import RefusedError
 from authsec_server.issuers.identity import UserIdentity
 from authsec_server.tokens.policy import Ask, Caps, Grant, decide
-from authsec_server.tokens.subjects import MOST_ACTORS, BadSubject, OwnSubject, UserSubject, bounded
+from authsec_server.tokens.subjects import (
+    MOST_ACTORS,
+    MOST_EXCHANGES,
+    BadSubject,
+    OwnSubject,
+    UnverifiedSubject,
+    UserSubject,
+    _actors,
+    bounded,
+)
 
 NOW = 1_700_000_000.0
 CAPS = Caps(default_audience="authsec-api", default_ttl=600, max_ttl=900)
@@ -30,7 +40,7 @@ class At:
     """A moment in a transaction."""
 
     at: float = NOW
-    parent: Any = field(default_factory=lambda: SimpleNamespace(revoked_at=None))
+    parent: Any = None
     issuers: frozenset[tuple[str, int]] = frozenset({("wli_1", 1)})
 
 
@@ -50,11 +60,49 @@ def actor(client_id: str, scopes: Iterable[str], audiences: Iterable[str] = ("au
 
 
 def own(
-    scopes: frozenset[str], audience: str = "authsec-api", expires_at: int = int(NOW) + 300, **more: Any
+    scopes: frozenset[str],
+    audience: str = "authsec-api",
+    expires_at: int = int(NOW) + 300,
+    *,
+    actors: tuple[str, ...] = (),
+    holder: str = "c0",
 ) -> OwnSubject:
     """A token of ours."""
-    facts: dict[str, Any] = {"subject": "spiffe://example.org/c0", "subject_id": None, "actors": (), "holder": "c0"}
-    return OwnSubject(jti="j1", scopes=scopes, audience=(audience,), expires_at=expires_at, **{**facts, **more})
+    act: dict[str, Any] = {}
+    for name in reversed(actors):
+        act = {"sub": name, **({"act": act} if act else {})}
+    token = VerifiedToken(
+        issuer="https://authority.example/authsec",
+        subject="spiffe://example.org/c0",
+        audience=(audience,),
+        client_id=holder,
+        scopes=scopes,
+        roles=(),
+        jti="j1",
+        issued_at=int(NOW) - 10,
+        expires_at=expires_at,
+        key_id="k1",
+        actor=actors[0] if actors else None,
+        claims={"act": act} if act else {},
+    )
+    return OwnSubject(token=token)
+
+
+def row(found: OwnSubject, **changes: Any) -> SimpleNamespace:
+    """What is on record of a token."""
+    token = found.token
+    facts = {
+        "kid": token.key_id,
+        "client_id": token.client_id,
+        "scope": " ".join(sorted(token.scopes)),
+        "audience": token.audience[0],
+        "issued_at": token.issued_at,
+        "expires_at": token.expires_at,
+        "subject": token.subject,
+        "depth": len(_actors(token.claims)) or None,
+        "revoked_at": None,
+    }
+    return SimpleNamespace(**{**facts, **changes})
 
 
 def user(**more: Any) -> UserSubject:
@@ -86,8 +134,8 @@ def test_exchange_agrees_with_sets(
     revoked: bool,
 ) -> None:
     """Granted = the subject token's ∩ delegated ∩ asked, for the token's audience, until the first of all ends."""
-    subject, moment = own(held, theirs, int(NOW) + left), At()
-    moment.parent.revoked_at = NOW if revoked else None
+    subject = own(held, theirs, int(NOW) + left)
+    moment = At(parent=row(subject, revoked_at=NOW if revoked else None))
     who = actor("c1", delegated, ("authsec-api", "payroll"))
     expected = held & delegated & (held if asked is None else asked)
     possible = not revoked and left >= 1 and audience in (None, theirs) and bool(expected)
@@ -108,33 +156,64 @@ def test_exchange_agrees_with_sets(
 @given(steps=st.lists(st.tuples(st.integers(0, 5), SCOPES, st.integers(1, 900)), max_size=8), held=SCOPES)
 def test_a_chain_only_ever_narrows(steps: list[tuple[int, frozenset[str], int]], held: frozenset[str]) -> None:
     """However often a token is exchanged: scopes and end never grow, no actor is lost, and there are four at most."""
-    token = own(held)
+    subject = own(held)
     for number, delegated, ttl in steps:
-        who = actor(f"c{number}", delegated)
+        who, token = actor(f"c{number}", delegated), subject.token
+        before = _actors(token.claims)
         try:
-            ask, on_behalf = bounded(token, Ask(ttl=ttl), who, At(), CAPS)
+            ask, on_behalf = bounded(subject, Ask(ttl=ttl), who, At(parent=row(subject)), CAPS)
         except RefusedError:
-            assert len(token.actors) == MOST_ACTORS
-            assert token.holder != who.client_id
+            assert len(before) == MOST_ACTORS
+            assert token.client_id != who.client_id
             return
         verdict = decide(who, ask, CAPS, NOW)
         if not isinstance(verdict, Grant):
             assert not token.scopes & delegated
             return
-        after = own(verdict.scopes, expires_at=int(NOW) + verdict.ttl, actors=on_behalf.actors, holder=who.client_id)
-        assert after.scopes <= token.scopes
-        assert after.expires_at <= token.expires_at
-        assert after.actors[len(after.actors) - len(token.actors) :] == token.actors
-        assert len(after.actors) - len(token.actors) == (token.holder != who.client_id)
-        assert len(after.actors) <= MOST_ACTORS
+        subject = own(verdict.scopes, expires_at=int(NOW) + verdict.ttl, actors=on_behalf.actors, holder=who.client_id)
+        assert subject.token.scopes <= token.scopes
+        assert subject.token.expires_at <= token.expires_at
+        assert on_behalf.actors[len(on_behalf.actors) - len(before) :] == before
+        assert len(on_behalf.actors) - len(before) == (token.client_id != who.client_id)
+        assert len(on_behalf.actors) <= MOST_ACTORS
         assert on_behalf.subject == token.subject
-        token = after
+
+
+@pytest.mark.req("RA5")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kid": "k2"},
+        {"client_id": "c9"},
+        {"scope": "a"},
+        {"audience": "payroll"},
+        {"expires_at": int(NOW) + 200},
+        {"issued_at": int(NOW)},
+        {"subject": "somebody else"},
+    ],
+    ids=str,
+)
+def test_only_the_token_on_record_can_be_exchanged(change: dict[str, Any]) -> None:
+    """A signature alone may be that of a key that leaked: whatever was not issued under that `jti` is refused."""
+    subject, who = own(frozenset("ab")), actor("c1", "ab")
+    assert subject.bounds(who, At(parent=row(subject))).scopes == frozenset("ab")
+    with pytest.raises(RefusedError, match="ended"):
+        subject.bounds(who, At(parent=row(subject, **change)))
+
+
+@pytest.mark.req("RA5")
+def test_a_token_is_exchanged_a_few_times_only() -> None:
+    """Who narrows its own token adds no actor, and comes to an end all the same: a revocation has to follow."""
+    subject, who = own(frozenset("a"), holder="c1"), actor("c1", "a")
+    assert subject.bounds(who, At(parent=row(subject, depth=MOST_EXCHANGES - 1))).on_behalf.depth == MOST_EXCHANGES
+    with pytest.raises(RefusedError, match="too often"):
+        subject.bounds(who, At(parent=row(subject, depth=MOST_EXCHANGES)))
 
 
 def test_a_token_that_we_do_not_know_gives_nothing() -> None:
     """A token whose row is gone may have been revoked: it cannot be exchanged."""
     with pytest.raises(RefusedError, match="ended"):
-        own(frozenset("a")).bounds(actor("c1", "a"), At(parent=None))
+        own(frozenset("a")).bounds(actor("c1", "a"), At())
 
 
 @pytest.mark.req("RA4")
@@ -170,6 +249,12 @@ def test_a_user_whose_issuer_has_changed_since_is_verified_again() -> None:
     """What was verified by what the issuer was gives nothing, and is no refusal either."""
     with pytest.raises(VerificationUnavailableError):
         user(revision=0).bounds(actor("c1", "a"), At())
+
+
+def test_what_cannot_be_verified_now_is_no_refusal() -> None:
+    """The keys of the user's provider cannot be had: the client is told to try again, and nothing is decided."""
+    with pytest.raises(VerificationUnavailableError, match="the keys"):
+        UnverifiedSubject("the keys cannot be had").bounds(actor("c1", "a"), At())
 
 
 def test_a_bad_subject_is_refused_in_its_own_words() -> None:

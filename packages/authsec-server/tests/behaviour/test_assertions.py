@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -212,3 +214,39 @@ def test_only_a_fit_public_key_is_registered(site: Site, key: OwnKey) -> None:
     register(site, agent, {**key.jwk, "kid": "again"}, status=409)
     listed = site.admin("GET", f"/clients/{agent.client_id}/keys")["items"]
     assert [found["jwk"] for found in listed] == [None, registered["jwk"]]
+
+
+@pytest.mark.req("RA10")
+def test_odd_assertions_are_refused_and_nothing_fails(site: Site, key: OwnKey) -> None:
+    """A type that is no text, a surrogate, deep nesting, a repeated member, critical headers: no proof, and no 5xx."""
+    agent = site.onboard()
+    register(site, agent, key.jwk)
+
+    def encoded(text: str) -> str:
+        return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+    payload = json.dumps({"iss": agent.client_id, "sub": agent.client_id})
+    nested = "[" * 1400
+    odd = [
+        f"{encoded(header)}.{encoded(body)}.AAAA"
+        for header, body in (
+            ('{"alg":"RS256","typ":[]}', payload),
+            ('{"alg":"RS256","typ":{"a":1}}', payload),
+            ('{"alg":["RS256"]}', payload),
+            ('{"alg":"RS256","kid":7}', payload),
+            ('{"alg":"RS256"}', nested),
+            (nested, payload),
+            ('{"alg":"RS256"}', '{"iss":"a","iss":"b"}'),
+            ("[]", "[]"),
+        )
+    ]
+    odd += [
+        key.sign(site, agent, jti="\ud800"),
+        key.sign(site, agent, jti="a\nb"),
+        key.sign(site, agent, headers={"crit": ["b64"], "b64": True}),
+    ]
+    for endpoint in ("token", "introspect", "revoke"):
+        for assertion in odd:
+            form = {"client_assertion_type": KIND, "client_assertion": assertion, "client_id": agent.client_id}
+            reply = site.oauth(endpoint, grant_type="client_credentials", token="x", **form)
+            assert refused(reply) == REFUSED, assertion

@@ -10,8 +10,11 @@ import pytest
 from behaviour.support import Site, peek
 from behaviour.test_oauth import granted, refused
 
+from authsec_server.authority import Authority
 from authsec_server.oauth.requests import ACCESS_TOKEN, JWT
 from authsec_server.testing import OnboardedAgent
+from authsec_server.tokens import withdraw
+from authsec_server.tokens.withdraw import Withdrawals
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 
@@ -172,3 +175,38 @@ def test_strangers_learn_nothing_of_a_subject_token(site: Site) -> None:
     answers = {reply(token).text for token in (site.token(first), "x", site.token(first)[:-5] + "AAAAA")}
     assert len(answers) == 1
     assert "invalid_client" in answers.pop()
+
+
+@pytest.mark.inside
+@pytest.mark.req("RV9")
+def test_a_crowd_that_hangs_on_one_token_ends_with_it(timed: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agents exchange as many as they like: a revocation takes some of them at once, and the rest in turns."""
+    monkeypatch.setattr(withdraw, "MOST_AT_ONCE", 5)
+    first, second, third = timed.onboard(), timed.onboard(), timed.onboard()
+    token = timed.token(first)
+    children = [exchanged(timed, second, token) for _ in range(9)]
+    grandchildren = [exchanged(timed, third, child) for child in children]
+    timed.admin("POST", f"/clients/{first.client_id}/revoke")
+    timed.forget_lists()
+    assert timed.is_listed(token), "what was named is gone at once"
+    assert sum(map(timed.is_listed, children)) >= 5
+    timed.authority.run(lambda inner: Withdrawals(inner.database, inner.ledger).finish())
+    timed.forget_lists()
+    assert all(map(timed.is_listed, [*children, *grandchildren]))
+    assert not timed.is_listed(timed.token(second))
+
+
+@pytest.mark.inside
+@pytest.mark.req("RA5")
+def test_a_forged_token_is_not_laundered(site: Site) -> None:
+    """Who has a signing key, but not the database, gets nothing for a token that was never issued like that."""
+    first, second = site.onboard(), site.onboard("read:metrics write:metrics")
+    claims = peek(site.token(first))
+
+    async def forge(inner: Authority) -> str:
+        changed = {**claims, "sub": "somebody", "scope": "write:metrics", "permissions": ["write:metrics"]}
+        return await inner.keyring.active().sign("JWT", changed)
+
+    forged = site.authority.run(forge)
+    assert refused(site.exchange(second, forged)) == (400, "invalid_request")
+    assert site.oauth("introspect", second, token=forged).json() == {"active": False}

@@ -289,6 +289,7 @@ def test_another_servers_change_makes_no_good_proof_wrong(moving: tuple[Site, Cl
             assert bring(replica, new, other.token(*POD, audience=audience)).status_code == 200
 
 
+@pytest.mark.inside
 def test_without_the_clusters_keys_there_is_no_token(site: Site, cluster: ClusterIssuer, file: Path) -> None:
     """503, which the SDK tries again later: never a token, and no word that the proof is wrong."""
     agent = agent_in(site, register(site, cluster))

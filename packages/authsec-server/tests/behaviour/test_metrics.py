@@ -17,6 +17,9 @@ from authsec_server.errors import StorageUnavailableError
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
+pytestmark = pytest.mark.inside  # each process has metrics and spans of its own
+
+
 def scrape(site: Site) -> httpx.Response:
     """Ask for the metrics, as Prometheus would."""
     headers = {"Authorization": f"Bearer {site.authority.admin_token}"}

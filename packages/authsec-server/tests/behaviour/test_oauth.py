@@ -257,3 +257,46 @@ def test_a_client_takes_its_own_token_back(site: Site) -> None:
     assert refused(site.oauth("revoke", token=token)) == (400, "invalid_request")
     (entry,) = site.entries(action="token.revoke", client_id=agent.client_id)
     assert entry["actor"] == {"id": agent.client_id, "kind": "agent", "name": agent.name}
+
+
+@pytest.mark.req("RU1")
+def test_who_takes_back_what_is_anothers_is_on_record(site: Site) -> None:
+    """The refusal names who tried, and whose token it was."""
+    agent, other = site.onboard(), site.onboard()
+    token = site.token(agent)
+    site.oauth("revoke", other, token=token)
+    (entry,) = site.entries(action="token.revoke", client_id=agent.client_id)
+    assert (entry["decision"], entry["reason"]) == ("deny", "token_of_another")
+    assert (entry["actor"]["id"], entry["jti"]) == (other.client_id, peek(token)["jti"])
+
+
+def test_a_token_that_has_just_ended_can_be_taken_back(timed: Site) -> None:
+    """A verifier may accept it for a while yet, because clocks differ."""
+    agent = timed.onboard()
+    token = timed.token(agent, ttl=60)
+    timed.fake.advance(61)
+    assert timed.oauth("revoke", agent, token=token).status_code == 200
+    timed.forget_lists()
+    assert timed.is_listed(token)
+
+
+def test_long_tokens_are_taken(site: Site) -> None:
+    """A token with all the scopes that an agent may have is introspected, exchanged and taken back like any other."""
+    permissions = " ".join(f"read:a-scope-of-some-length-{number:02}" for number in range(60))
+    agent, other = site.onboard(permissions), site.onboard(permissions)
+    token = site.token(agent)
+    assert len(token) > 2048
+    assert site.oauth("introspect", other, token=token).json()["active"]
+    assert granted(site.exchange(other, token))["sub"] == agent.spiffe_id
+    assert site.oauth("revoke", agent, token=token).status_code == 200
+    assert not site.oauth("introspect", other, token=token).json()["active"]
+
+
+@pytest.mark.req("RU3")
+def test_of_strangers_no_words_are_kept(site: Site) -> None:
+    """Who names a client that does not exist cannot fill the audit with what they have to say."""
+    said = {"X-Agent-Name": "x" * 400, "X-Access-Reason": "y" * 400, "X-Conversation-ID": "z" * 400}
+    site.ask(NOBODY, "Bearer x", headers=said, scope="s" * 2000, audience="a" * 500)
+    entry = site.entries(client_id=NOBODY)[-1]
+    assert entry["reason"] == "client_unknown"
+    assert len(json.dumps(entry)) < 500

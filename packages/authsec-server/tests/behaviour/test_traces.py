@@ -20,6 +20,8 @@ from authsec_core.testing import assert_no_secret
 from authsec_server.telemetry import tracing
 from authsec_server.telemetry.tracing import UNTRACED, request_span, step
 
+pytestmark = pytest.mark.inside  # each process has metrics and spans of its own
+
 ATTRIBUTES = {
     "authsec.request_id",
     "error.type",
