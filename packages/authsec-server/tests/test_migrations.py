@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from alembic.script import ScriptDirectory
 from behaviour.balancing import Balanced
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,6 +31,18 @@ from authsec_server.settings import ServerSettings
 from authsec_server.testing import RunningAuthority
 
 NEWER = "9001"  # of a release that is still to come
+
+
+def test_what_is_expected_is_what_alembic_would_do() -> None:
+    """The revision of this release, which is read off the files' names, is the head of alembic's own chain."""
+    assert ScriptDirectory.from_config(migrate._config()).get_current_head() == migrate.expected()
+
+
+def test_who_only_serves_does_without_alembic() -> None:
+    """`serve` loads what it takes to look at a database's revision, and not what it takes to change it."""
+    program = "import sys, authsec_server.cli._serve\nprint('alembic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @contextmanager
