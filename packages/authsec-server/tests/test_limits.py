@@ -165,7 +165,8 @@ def test_an_ipv6_connection_is_one_address() -> None:
 @pytest.mark.req("RA9")
 def test_a_flood_is_counted_and_hardly_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Each request that has to wait is counted, and one line a second says so, without saying whose it is."""
-    clock, told = FakeClock(), []
+    clock = FakeClock()
+    told: list[str] = []
     one = limits(clock, limited=told.append)
     one.refused(HOME)
     with caplog.at_level(logging.DEBUG, "authsec"):

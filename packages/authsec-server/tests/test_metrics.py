@@ -48,10 +48,12 @@ def test_every_kind_of_work_is_counted() -> None:
 def test_several_processes_are_shown_as_one(tmp_path: Path) -> None:
     """With the library's variable set, whichever process is asked adds up all of them, also those that have ended."""
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    for more in ([], [], ["show"]):
-        done = subprocess.run(
+    _, _, done = [
+        subprocess.run(
             [sys.executable, "-c", PROGRAM, *more], env=environ, check=True, capture_output=True, text=True, timeout=60
         )
+        for more in ([], [], ["show"])
+    ]
     assert 'authsec_http_requests_total{method="GET",route="/metrics",status="200"} 3.0' in done.stdout
     assert "authsec_tokens_issued_total 6.0" in done.stdout
     assert 'authsec_ledger_batch_size_bucket{le="2.0"} 3.0' in done.stdout

@@ -322,7 +322,7 @@ def test_the_authority_is_served_with_these_limits() -> None:
     )
     config = uvicorn_config(FastAPI(), settings, last_requests=1)
     config.load()
-    door: Door = config.http_protocol_class.door  # type: ignore[union-attr]
+    door: Door = vars(config.http_protocol_class)["door"]
     assert door.limits == ConnectionLimits(head=3.0, reading=7.0, before=67_584, most=8, most_of_address=2)
 
 

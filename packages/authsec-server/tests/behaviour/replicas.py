@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx
-from behaviour.balancing import Balanced
+from behaviour.balancing import Balanced, Balancer
 from behaviour.shared_clock import SharedClock
 
 from authsec_server._environment import variable
@@ -101,8 +101,9 @@ class Replicas(Administered):
         self._turn = itertools.cycle(range(COUNT))
         self._clocks = [str(clock.file) for clock in clocks] or [""] * COUNT
         self.admin_token = admin_token
-        # Nobody listens at the public address: a balancer would.
-        self._given = {"database_url": database_url, "public_url": "http://127.0.0.1:8321", **settings}
+        self._balancer = Balancer([port.number for port in self._ports])
+        public_url = f"http://127.0.0.1:{self._balancer.port}"
+        self._given = {"database_url": database_url, "public_url": public_url, **settings}
         self.settings = ServerSettings(**self._given)
         self._client: httpx.Client | None = None
 
@@ -121,6 +122,7 @@ class Replicas(Administered):
     ) -> None:
         self.client.close()
         self.stop(*self._pids)
+        self._balancer.close()
         for port in self._ports:
             port.release()
         if error is not None:

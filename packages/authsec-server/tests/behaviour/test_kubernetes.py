@@ -183,6 +183,7 @@ def test_an_odd_token_of_the_right_cluster_gets_nothing(
         assert _is_refused(site, agent, cluster.token(*POD, audience=audience, omit=[missing]))
 
 
+@pytest.mark.inside
 @pytest.mark.req("RV9")
 def test_a_disabled_cluster_loses_its_tokens(site: Site, cluster: ClusterIssuer) -> None:
     """Its proofs count no more, on each replica, and what was got with them is revoked; enabled again, it goes on."""
@@ -209,6 +210,7 @@ def test_a_disabled_cluster_loses_its_tokens(site: Site, cluster: ClusterIssuer)
     site.admin("PATCH", f"/issuers/{issuer['issuer_id']}", json={"enabled": True}, status=409)
 
 
+@pytest.mark.inside
 @pytest.mark.req("RV9")
 def test_a_crowd_of_tokens_does_not_keep_a_cluster(
     site: Site, cluster: ClusterIssuer, monkeypatch: pytest.MonkeyPatch
@@ -266,6 +268,25 @@ def test_keys_that_are_given_need_no_address(site: Site, cluster: ClusterIssuer)
     assert cluster.fetches == 0
     site.forget_lists()
     assert site.is_listed(token)
+
+
+def test_another_servers_change_makes_no_good_proof_wrong(moving: tuple[Site, ClusterIssuer]) -> None:
+    """A server that remembers the cluster as it was a moment ago looks again before it refuses, or says "try again"."""
+    site, cluster = moving
+    audience = site.authority.issuer
+    with site.replica() as replica:
+        agent = agent_in(site, issuer := register(site, cluster, jwks_url=None, jwks=cluster.jwks()))
+        old = cluster.token(*POD, audience=audience)
+        assert bring(replica, agent, old).status_code == 200
+        cluster.rotate(keep_old=False)
+        change(site, issuer, jwks=cluster.jwks())
+        assert replica.ask(agent, f"Bearer {old}").status_code == 503
+        assert bring(replica, agent, cluster.token(*POD, audience=audience)).status_code == 200
+        assert _is_refused(replica, agent, old)
+        with ClusterIssuer(clock=site.fake) as other:
+            assert _is_refused(replica, agent, other.token(*POD, audience=audience))
+            new = agent_in(site, register(site, other))
+            assert bring(replica, new, other.token(*POD, audience=audience)).status_code == 200
 
 
 def test_without_the_clusters_keys_there_is_no_token(site: Site, cluster: ClusterIssuer, file: Path) -> None:

@@ -54,6 +54,7 @@ class Backend:
     def of(self, reply: Any) -> dict[str, ReadableSpan]:
         """Return the spans of the trace that this request is in, by name. A span ends a little after the answer."""
         request_id, pause = reply.headers["x-request-id"], threading.Event()
+        found: list[ReadableSpan] = []
         for _ in range(int(PATIENCE / 0.01)):
             found = [span for span in self.spans if (span.attributes or {}).get("authsec.request_id") == request_id]
             if found:
@@ -94,7 +95,7 @@ def test_a_request_is_a_span_with_its_steps(site: Site, backend: Backend) -> Non
     for name in ("authsec.decide", "authsec.sign"):
         assert spans[name].kind is SpanKind.INTERNAL
         assert spans[name].parent is not None
-        assert spans[name].parent.span_id == top.context.span_id
+        assert spans[name].parent.span_id == top.context.span_id  # type: ignore[union-attr]  # it was just looked at
     assert len(spans) == 3
 
 

@@ -44,8 +44,11 @@ def agent_in(site: Site, issuer: Mapping[str, Any] | None, **selectors: str) -> 
 
 
 def bring(site: Site, agent: OnboardedAgent, token: str) -> httpx.Response:
-    """Ask for a delegation token with a workload's token as the proof."""
-    return site.ask(agent, f"Bearer {token}")
+    """Ask for a delegation token with a workload's token as the proof, and again where an issuer has just changed."""
+    reply = site.ask(agent, f"Bearer {token}")
+    while "at this very moment" in reply.text:  # for a second, at a server where it was not changed
+        reply = site.ask(agent, f"Bearer {token}")
+    return reply
 
 
 def sdk(agent: OnboardedAgent, file: Path) -> AuthSecClient:

@@ -167,6 +167,8 @@ async def scene(folder: Path, url: str, chance: Random, **given: Any) -> AsyncIt
         "port": port.number,
         "public_url": f"http://127.0.0.1:{port.number}",
         "checkpoint_interval": 1.0,
+        "client_rate": 0,  # one agent asks as fast as it can
+        "refusal_rate": 0,
         **given,
     }
     settings = ServerSettings(**wanted)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from authsec_server.agents.standing import Standing, StoredKey
 from authsec_server.credentials import Credential, Pepper, mac, matches
 from authsec_server.errors import RefusedError
-from authsec_server.issuers.identity import WorkloadIdentity
+from authsec_server.issuers.identity import WorkloadIdentity, still_counts
 
 __all__ = ["AgentKey", "BareId", "Facts", "NoGoodProof", "Proof", "Proven", "SignedAssertion", "Workload"]
 
@@ -162,8 +162,7 @@ class Workload:
     def check(self, standing: Standing, facts: Facts) -> Proven:
         """See `Proof`."""
         identity = self.identity
-        trusted = (identity.issuer_id, identity.revision) in facts.issuers
-        if not trusted or identity.expires_at - facts.at < 1 or not _is_here(standing.selectors, identity):
+        if not still_counts(identity, facts.issuers, facts.at) or not _is_here(standing.selectors, identity):
             raise _wrong()
         return Proven(
             key_id=identity.issuer_id,

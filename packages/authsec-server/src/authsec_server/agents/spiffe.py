@@ -24,7 +24,7 @@ _SEGMENT = re.compile(r"[a-zA-Z0-9._-]+")
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]+")
 _NAME = re.compile(r"[a-zA-Z0-9._/-]+")
 
-_NAMESPACE, _SERVICE_ACCOUNT = "k8s:ns", "k8s:sa"
+_NAMESPACE, _SERVICE_ACCOUNT, _CLUSTER = "k8s:ns", "k8s:sa", "k8s:cluster"
 
 # The names are SPIRE's, except for `k8s:cluster` and those that any issuer's tokens prove. One that ends in a colon is
 # completed by a name of the operator's own: `k8s:pod-label:app`.
@@ -76,7 +76,7 @@ PLATFORMS: Mapping[str, tuple[str, ...]] = {
 def spiffe_id(trust_domain: str, tenant_id: str, agent_type: str, client_id: str, selectors: Mapping[str, str]) -> str:
     """Return the identity of one agent: its service account where it has one, else the client itself.
 
-    Two clients with the same namespace and service account have the same identity.
+    Two clients with the same cluster, namespace and service account have the same identity.
 
     Raises:
         ValueError: A part cannot stand in a SPIFFE ID; the text says which selector or name to mend.
@@ -92,6 +92,8 @@ def spiffe_id(trust_domain: str, tenant_id: str, agent_type: str, client_id: str
         namespace = _segment(f"selector {_NAMESPACE}", selectors[_NAMESPACE])
         account = _segment(f"selector {_SERVICE_ACCOUNT}", selectors[_SERVICE_ACCOUNT])
         path, parts = f"ns/{namespace}/sa/{account}", f"selectors {_NAMESPACE} and {_SERVICE_ACCOUNT}"
+        if _CLUSTER in selectors:  # where another account of the same name may be somebody else
+            path = f"cluster/{_segment(f'selector {_CLUSTER}', selectors[_CLUSTER])}/{path}"
     else:
         tenant, kind = _segment("tenant_id", tenant_id), _segment("agent_type", agent_type)
         path = f"tenants/{tenant}/agents/{kind}/{_segment('client_id', client_id)}"

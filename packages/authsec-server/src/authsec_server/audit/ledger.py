@@ -29,7 +29,7 @@ from authsec_server.errors import StorageUnavailableError
 from authsec_server.telemetry.observer import UNOBSERVED, Observer
 from authsec_server.telemetry.tracing import step
 
-__all__ = ["Change", "Ledger", "Question", "Slot", "Verdict"]
+__all__ = ["Change", "Ledger", "Question", "Settled", "Slot", "Verdict"]
 
 _LARGEST_BATCH: Final = 256  # decisions in one transaction
 _MOST_WAITING: Final = 1024  # decisions, and as many changes
@@ -103,6 +103,20 @@ class Question(Protocol[R_co]):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A question that is answered already and has to be recorded: with others, so that a crowd costs little."""
+
+    entry: Entry
+    client_id: None = None
+    parent_jti: None = None
+    mark: None = None
+
+    def judge(self, standing: Standing | None, slot: Slot) -> Verdict[None]:
+        """See `Question`."""
+        return Verdict(result=None, entry=self.entry)
+
+
 class Change:
     """One change under way: do it with `connection`, and say with `record` what was done.
 
@@ -129,7 +143,8 @@ class Change:
 class Ledger:
     """Settles decisions and changes, one transaction after the other. For one event loop; `start` it first.
 
-    Decisions and changes take turns, so that no crowd of the ones keeps the others waiting.
+    Decisions and changes take turns, so that no crowd of the ones keeps the others waiting. Of the changes those come
+    first that somebody is named for, so that no client's revocations keep an operator waiting.
 
     Args:
         database: Where everything is.
@@ -148,6 +163,7 @@ class Ledger:
         self._memory = _Memory()
         self._asked: deque[tuple[_Waiting, Question[Any]]] = deque()
         self._changes: deque[tuple[_Waiting, _Work]] = deque()
+        self._rest: deque[tuple[_Waiting, _Work]] = deque()  # changes that nobody is named for
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -164,7 +180,7 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """How many decisions and changes wait for a transaction."""
-        return len(self._asked) + len(self._changes)
+        return len(self._asked) + len(self._changes) + len(self._rest)
 
     async def close(self) -> None:
         """Settle what waits, and stop."""
@@ -195,7 +211,7 @@ class Ledger:
             StorageUnavailableError: It could not be made durable.
             UnauthenticatedError, ForbiddenError: The caller may no longer do it.
         """
-        result: T = await self._enqueue(self._changes, _Work(work, by))
+        result: T = await self._enqueue(self._rest if by is None else self._changes, _Work(work, by))
         return result
 
     async def _enqueue(self, queue: deque[tuple[_Waiting, Any]], item: Any) -> Any:
@@ -209,12 +225,12 @@ class Ledger:
         return await waiting.outcome
 
     async def _run(self) -> None:
-        while self._asked or self._changes or not self._closing:
-            if self._changes:
-                await self._make(*self._changes.popleft())
+        while (waits := bool(self._asked or self._changes or self._rest)) or not self._closing:
+            if changes := self._changes or self._rest:
+                await self._make(*changes.popleft())
             if self._asked:
                 await self._settle(self._next_batch())
-            if not self._asked and not self._changes and not self._closing:
+            if not waits and not self._closing:
                 self._wake.clear()
                 await self._wake.wait()
 

@@ -169,6 +169,7 @@ tokens = sa.Table(
     # if it is ours, else the id of the issuer that vouched for the user.
     sa.Column("subject", sa.Text),
     sa.Column("parent", sa.Text, index=True),
+    sa.Column("depth", sa.Integer),  # how many exchanges lie before it; NULL is none
     sa.Index(None, "client_id", "status_index"),
 )
 sa.Index(

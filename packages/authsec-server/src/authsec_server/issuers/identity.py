@@ -1,4 +1,4 @@
-"""Whom does a verified token of a registered issuer name? Values only.
+"""Whom does a verified token of a registered issuer name? Values, and whether they still count. Pure.
 
 Each carries the issuer's revision, so that the transaction that decides can see whether the issuer is still trusted as
 it was when the token was verified.
@@ -6,11 +6,13 @@ it was when the token was verified.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["IssuerKind", "UserIdentity", "WorkloadIdentity"]
+from authsec_core.errors import VerificationUnavailableError
+
+__all__ = ["IssuerKind", "UserIdentity", "WorkloadIdentity", "still_counts"]
 
 IssuerKind = Literal["kubernetes", "spiffe", "oidc", "users"]
 
@@ -56,3 +58,21 @@ class UserIdentity:
     subject: str
     may_act: str | None
     expires_at: int
+
+
+def still_counts(identity: WorkloadIdentity | UserIdentity, trusted: Collection[tuple[str, int]], now: float) -> bool:
+    """Return whether the issuer is trusted, and a second is left for a token.
+
+    Args:
+        trusted: The ids of the issuers that are trusted now, each with its revision.
+        now: Epoch seconds.
+
+    Raises:
+        VerificationUnavailableError: The issuer was changed after the token was verified, so that it has to be verified
+            anew: what was good may be bad, and the other way round.
+    """
+    if (identity.issuer_id, identity.revision) in trusted:
+        return identity.expires_at - now >= 1
+    if any(issuer_id == identity.issuer_id for issuer_id, _ in trusted):
+        raise VerificationUnavailableError("the token's issuer was changed at this very moment: try again")
+    return False

@@ -5,6 +5,7 @@ A token that does not say all that its kind says is refused, so that no selector
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -43,7 +44,10 @@ def user_of(issuer: RegisteredIssuer, token: VerifiedToken) -> UserIdentity:
     Raises:
         MalformedTokenError: It names none, or what could pass for a workload.
     """
-    if len(token.subject) > _LONGEST_USER or token.subject.lower().startswith("spiffe:"):
+    subject = token.subject
+    # As people would read it: neither a blank in front nor a wider letter may hide what it looks like.
+    alike = unicodedata.normalize("NFKC", subject).strip().casefold()
+    if len(subject) > _LONGEST_USER or subject != subject.strip() or alike.startswith("spiffe:"):
         raise MalformedTokenError("the token's claim sub is not that of a user")
     return UserIdentity(
         issuer_id=issuer.issuer_id,
@@ -51,9 +55,16 @@ def user_of(issuer: RegisteredIssuer, token: VerifiedToken) -> UserIdentity:
         issuer_name=issuer.name,
         issuer=token.issuer,
         subject=token.subject,
-        may_act=_text(_object(token.claims, "may_act"), "sub") if "may_act" in token.claims else None,
+        may_act=_may_act(_object(token.claims, "may_act")) if "may_act" in token.claims else None,
         expires_at=token.expires_at,
     )
+
+
+def _may_act(named: Mapping[str, Any]) -> str:
+    # An actor whom another issuer knows by this name (RFC 8693 section 4.4) is none of our agents.
+    if "iss" in named:
+        raise MalformedTokenError("the token's claim may_act names an actor of another issuer")
+    return _text(named, "sub")
 
 
 def _of_kubernetes(issuer: RegisteredIssuer, token: VerifiedToken) -> Iterator[tuple[str, str]]:

@@ -58,6 +58,15 @@ class Registry:
             self._reading = asyncio.create_task(self._read(), name="authsec-issuers")
         return await asyncio.shield(self._reading)  # one caller that is cancelled must not fail the others
 
+    async def latest(self) -> Known:
+        """Return the issuers as they are now. Costs a query.
+
+        Raises:
+            StorageUnavailableError: The database does not answer.
+        """
+        self.forget()
+        return await self.read()
+
     def forget(self) -> None:
         """Read again when somebody asks: something was changed, or may have been."""
         self._held = self._reading = None

@@ -190,6 +190,8 @@ async def _refuse_twins(change: Change, issuer: RegisteredIssuer) -> None:
     living = [other for other in others if other.revoked_at is None]
     if any((other.issuer, other.is_for_users) == (issuer.issuer, issuer.is_for_users) for other in living):
         raise ConflictError("this issuer is registered already for the same purpose: change that, or revoke it first")
+    if any((other.issuer, other.audience) == (issuer.issuer, issuer.audience) for other in living):
+        raise ConflictError("the same token would prove a workload and a user: choose another audience for one of them")
     if issuer.is_default and any(other.is_default for other in living):
         raise ConflictError("another cluster is the default one: take that from it first")
     if len(living) >= MOST_ISSUERS:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import ssl
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from authsec_core._claims import claims_issuer
 from authsec_core._clock import Clock
 from authsec_core._jws import RS256_OR_ES256, parse_jws
-from authsec_core.errors import ConfigurationError, WrongIssuerError
-from authsec_core.verify import TokenVerifier
+from authsec_core.errors import ConfigurationError, TokenRejectedError, WrongIssuerError
+from authsec_core.verify import TokenVerifier, VerifiedToken
 from authsec_server.issuers.identity import UserIdentity, WorkloadIdentity
 from authsec_server.issuers.mapping import user_of, workload_of
 from authsec_server.issuers.registry import Known, Registry
@@ -27,6 +28,8 @@ _LONGEST_TOKEN: Final = 8 * 1024  # characters
 _MOST_VERIFIERS: Final = 256  # each holds one issuer's keys
 _REMEMBERED: Final = 1024  # tokens of one issuer: a workload brings the same one for up to an hour
 _TIMEOUT: Final = 2.0  # seconds for one fetch of keys: all that a request waits for has to fit into its own time
+
+_Pick = Callable[[Mapping[str, Any], Known], RegisteredIssuer | None]
 
 
 class ForeignTokens:
@@ -56,8 +59,7 @@ class ForeignTokens:
             VerificationUnavailableError: The issuer's keys cannot be had.
             StorageUnavailableError: The database does not answer.
         """
-        issuer = _workloads_issuer(text, await self._registry.read())
-        return workload_of(issuer, await self._verifier(issuer).averify(text))
+        return workload_of(*await self._verified(text, _workloads_issuer))
 
     async def user(self, text: str) -> UserIdentity:
         """Return the user that a token vouches for. Costs a fetch where the issuer's keys are due.
@@ -67,10 +69,25 @@ class ForeignTokens:
             VerificationUnavailableError: The issuer's keys cannot be had.
             StorageUnavailableError: The database does not answer.
         """
-        known = await self._registry.read()
+        return user_of(*await self._verified(text, _users_issuer))
+
+    async def _verified(self, text: str, pick: _Pick) -> tuple[RegisteredIssuer, VerifiedToken]:
         claims = parse_jws(text, limit=_LONGEST_TOKEN, algorithms=RS256_OR_ES256).claims()
-        issuer = _registered(known.get(claims_issuer(claims, "oidc"), for_users=True))
-        return user_of(issuer, await self._verifier(issuer).averify(text))
+        issuer = pick(claims, await self._registry.read())
+        try:
+            return await self._verify(text, issuer)
+        except TokenRejectedError:
+            # Another replica may have registered or changed it a moment ago, and a refusal would be wrong. To look
+            # again costs less than the entry in the audit that a refusal is.
+            latest = pick(claims, await self._registry.latest())
+            if latest == issuer:
+                raise
+            return await self._verify(text, latest)
+
+    async def _verify(self, text: str, issuer: RegisteredIssuer | None) -> tuple[RegisteredIssuer, VerifiedToken]:
+        if issuer is None:
+            raise WrongIssuerError("the token's issuer is not registered here")
+        return issuer, await self._verifier(issuer).averify(text)
 
     def _verifier(self, issuer: RegisteredIssuer) -> TokenVerifier:
         revision, verifier = self._verifiers.get(issuer.issuer_id, (0, None))
@@ -96,19 +113,16 @@ class ForeignTokens:
         )
 
 
-def _workloads_issuer(text: str, known: Known) -> RegisteredIssuer:
-    claims = parse_jws(text, limit=_LONGEST_TOKEN, algorithms=RS256_OR_ES256).claims()
+def _workloads_issuer(claims: Mapping[str, Any], known: Known) -> RegisteredIssuer | None:
     # By what nobody has vouched for yet: a token that lies here does not verify with the keys of whom it names.
     named = known.get(claims_issuer(claims, "oidc"), for_users=False)
     if named is None or named.kind == "spiffe":
         named = known.get(claims_issuer(claims, "jwt-svid"), for_users=False)
-    return _registered(named)
+    return named
 
 
-def _registered(issuer: RegisteredIssuer | None) -> RegisteredIssuer:
-    if issuer is None:
-        raise WrongIssuerError("the token's issuer is not registered here")
-    return issuer
+def _users_issuer(claims: Mapping[str, Any], known: Known) -> RegisteredIssuer | None:
+    return known.get(claims_issuer(claims, "oidc"), for_users=True)
 
 
 def _check_ca_file(path: Path) -> None:

@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl
 
 from fastapi import Request
 
-from authsec_core.wire import is_plain
 from authsec_server.errors import RefusedError
 
 __all__ = ["Form", "read_form"]
@@ -47,7 +46,7 @@ class Form:
             RefusedError: One has control characters in it.
         """
         values = self._values.get(name, ())
-        if not all(map(is_plain, values)):
+        if not all(map(str.isprintable, values)):
             raise RefusedError("request_malformed", f"{name} has characters in it that it cannot have")
         return values
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from authsec_core.errors import TokenRejectedError
+from authsec_core.errors import TokenRejectedError, VerificationUnavailableError
 from authsec_core.scopes import parse_scopes
 from authsec_server import deps
 from authsec_server.errors import RefusedError
@@ -19,7 +19,7 @@ from authsec_server.oauth.form import Form
 from authsec_server.tokens.claims import TokenKind
 from authsec_server.tokens.issue import ClientRequest, ExchangeRequest, TokenRequest
 from authsec_server.tokens.policy import Ask
-from authsec_server.tokens.subjects import BadSubject, Subject, UserSubject
+from authsec_server.tokens.subjects import BadSubject, Subject, UnverifiedSubject, UserSubject
 
 __all__ = ["ACCESS_TOKEN", "CLIENT_CREDENTIALS", "JWT", "TOKEN_EXCHANGE", "client_request", "token_request"]
 
@@ -103,6 +103,8 @@ async def _subject(request: Request, form: Form) -> Subject:
         return UserSubject(user=await inner.foreign.user(text))
     except TokenRejectedError as exc:
         return BadSubject(exc.message)
+    except VerificationUnavailableError as exc:
+        return UnverifiedSubject(exc.message)
 
 
 def _scopes(text: str | None) -> frozenset[str] | None:

@@ -16,9 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_core._clock import Clock
 from authsec_server import credentials
-from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
-from authsec_server.audit.ledger import Ledger, Slot, Verdict
+from authsec_server.audit.ledger import Ledger, Settled
 from authsec_server.credentials import Credential, Pepper
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import operator_tokens, operators
@@ -112,7 +111,7 @@ class Admission:
 
     async def _deny(self, caller: Caller, asked: _Asked, row: Any, reason: str) -> None:
         await self._ledger.judge(
-            _Denial(
+            Settled(
                 Entry(
                     action="operator.denied",
                     decision="deny",
@@ -138,19 +137,6 @@ async def recheck(connection: AsyncConnection, caller: Caller, now: float) -> No
         raise _unauthenticated()
     if caller.needs is None or not allows(row.role, caller.needs):
         raise ForbiddenError(f"the role {row.role} does not include this any more")
-
-
-@dataclass(frozen=True, slots=True)
-class _Denial:
-    """What is settled already and has to be recorded: together with others, so that a crowd costs little."""
-
-    entry: Entry
-    client_id: None = None
-    parent_jti: None = None
-    mark: None = None
-
-    def judge(self, standing: Standing | None, slot: Slot) -> Verdict[None]:
-        return Verdict(result=None, entry=self.entry)
 
 
 async def _find(connection: AsyncConnection, token_id: str) -> Any:

@@ -31,12 +31,14 @@ class OnBehalf:
         subject: The `sub`.
         subject_id: The `sub_id` (RFC 9493), where `sub` is another issuer's name for somebody.
         actors: The `sub` of each actor, the current one first; empty where the subject itself narrowed its token.
+        depth: How many exchanges it took.
         parent: What it rests on: the `jti` of the token that it was exchanged for, or the id of the user's issuer.
     """
 
     subject: str
     subject_id: Mapping[str, str] | None
     actors: tuple[str, ...]
+    depth: int
     parent: str
 
     @property
@@ -123,6 +125,7 @@ class IssuedToken:
             "expires_at": self.expires_at,
             "subject": None if self.on_behalf is None else self.on_behalf.subject,
             "parent": None if self.on_behalf is None else self.on_behalf.parent,
+            "depth": None if self.on_behalf is None else self.on_behalf.depth,
         }
 
     def reply(self, signed: str) -> dict[str, Any]:

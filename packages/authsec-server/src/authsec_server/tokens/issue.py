@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from authsec_core.scopes import format_scopes
-from authsec_server.agents.proofs import Proof, Proven
+from authsec_server.agents.proofs import NoGoodProof, Proof, Proven
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
 from authsec_server.audit.ledger import Ledger, Slot, Verdict
@@ -149,12 +149,27 @@ class _Question(Generic[T]):
             proven = self._asked.proof.check(standing, slot)
             verdict = self._allowed(standing, proven, slot)
         except RefusedError as refusal:
-            entry = self._entry(standing, proven, decision="deny", reason=refusal.reason)
+            entry = self._refused(standing, proven, refusal)
             return Verdict(result=refusal, entry=entry, used_until=proven.used_until if proven else None)
         return replace(verdict, used_until=proven.used_until)
 
     def _allowed(self, standing: Standing, proven: Proven, slot: Slot) -> Verdict[T | RefusedError]:
         raise NotImplementedError
+
+    def _refused(self, standing: Standing | None, proven: Proven | None, refusal: RefusedError) -> Entry:
+        if standing is not None:
+            proof = self._asked.proof
+            why = {"proof": proof.why} if isinstance(proof, NoGoodProof) else {}
+            return self._entry(standing, proven, decision="deny", reason=refusal.reason, details=why)
+        # Of a client that does not exist no words are kept: else anyone could fill the audit with theirs.
+        request = self._asked
+        return Entry(
+            action=self._action,
+            decision="deny",
+            caller=Caller(actor=ANONYMOUS, request_id=request.request_id, address=request.address),
+            client_id=request.client_id,
+            reason=refusal.reason,
+        )
 
     def _details(self) -> dict[str, Any]:
         return {}

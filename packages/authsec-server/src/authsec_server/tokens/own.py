@@ -18,13 +18,13 @@ from authsec_core.errors import BadSignatureError, MalformedTokenError, RevokedT
 from authsec_core.scopes import format_scopes
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import Actor, Caller, Entry
-from authsec_server.audit.ledger import Change, Ledger
+from authsec_server.audit.ledger import Change, Ledger, Settled
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import tokens
 from authsec_server.errors import RefusedError
 from authsec_server.keys.keyring import Keyring
-from authsec_server.tokens.subjects import OwnSubject
-from authsec_server.tokens.withdraw import revoke_tokens
+from authsec_server.tokens.subjects import OwnSubject, is_on_record
+from authsec_server.tokens.withdraw import STILL_ACCEPTED, revoke_tokens
 
 __all__ = ["OwnTokens"]
 
@@ -50,8 +50,11 @@ class OwnTokens:
         except TokenRejectedError:
             return False
 
-    async def read(self, text: str) -> VerifiedToken:
-        """Return what a token says, if we signed it and it has not ended. Whether it was taken back is not looked at.
+    async def read(self, text: str, *, leeway: float = 0.0) -> VerifiedToken:
+        """Return what a token says, if we signed it and it has not ended. Whether it is on record is not looked at.
+
+        Args:
+            leeway: Seconds after its end for which it counts all the same.
 
         Raises:
             TokenRejectedError: It is none of ours, or has ended.
@@ -68,7 +71,7 @@ class OwnTokens:
         claims = jws.claims()
         audience = claims.get("aud")
         named = audience if isinstance(audience, tuple) else (audience,)
-        rules = Rules(issuer=self._issuer, audiences=frozenset(map(str, named)), profile=profile, leeway=0.0)
+        rules = Rules(issuer=self._issuer, audiences=frozenset(map(str, named)), profile=profile, leeway=leeway)
         return read_claims(claims, key_id=jws.header.kid, rules=rules, now=self._clock.wall())
 
     async def subject(self, text: str) -> OwnSubject:
@@ -77,19 +80,7 @@ class OwnTokens:
         Raises:
             TokenRejectedError, StorageUnavailableError: As in `read`.
         """
-        token = await self.read(text)
-        if token.jti is None or token.client_id is None:
-            raise MalformedTokenError("the token does not say which it is, or whose")
-        return OwnSubject(
-            jti=token.jti,
-            subject=token.subject,
-            subject_id=token.claims.get("sub_id"),
-            actors=_actors(token.claims),
-            holder=token.client_id,
-            scopes=token.scopes,
-            audience=token.audience,
-            expires_at=token.expires_at,
-        )
+        return OwnSubject(token=await self.read(text))
 
     async def introspect(self, text: str) -> dict[str, Any]:
         """Return what RFC 7662 section 2.2 says of a token: of one that is not good, no more than that.
@@ -109,48 +100,47 @@ class OwnTokens:
         """Take back a token of this client's own. What is no good token, or was taken back before, needs nothing.
 
         Raises:
-            RefusedError: It is another client's (RFC 7009 section 2.1).
+            RefusedError: It is another client's (RFC 7009 section 2.1); that is on record.
             StorageUnavailableError: It could not be recorded.
         """
         try:
-            token = await self.read(text)
+            token = await self.read(text, leeway=STILL_ACCEPTED)
         except TokenRejectedError:
             return
-        if token.client_id != client.client_id:
-            raise RefusedError("token_of_another", "the token was issued to another client")
+        row = await self._row(token)
+        if row is None or not is_on_record(token, row):
+            return
         actor = Actor(kind="agent", id=client.client_id, name=client.name)
-        caller = Caller(actor=actor, request_id=request_id, address=address)
-
-        async def work(change: Change) -> None:
-            row = (await change.connection.execute(_row_of(token))).one_or_none()
-            if row is None or row.revoked_at is not None:
-                return
-            await revoke_tokens(change, [row.jti])
-            change.record(
-                Entry(action="token.revoke", decision="allow", caller=caller, client_id=row.client_id, jti=row.jti)
-            )
-
-        await self._ledger.change(work)
+        entry = Entry(
+            action="token.revoke",
+            decision="allow" if row.client_id == client.client_id else "deny",
+            caller=Caller(actor=actor, request_id=request_id, address=address),
+            client_id=row.client_id,
+            jti=row.jti,
+            reason=None if row.client_id == client.client_id else "token_of_another",
+        )
+        if entry.decision == "deny":
+            await self._ledger.judge(Settled(entry))
+            raise RefusedError("token_of_another", "the token was issued to another client")
+        if row.revoked_at is None:  # looked at before, so that who repeats it takes nobody's turn
+            await self._ledger.change(lambda change: _revoke(change, entry))
 
     async def _refuse_revoked(self, token: VerifiedToken) -> None:
+        row = await self._row(token)
+        if row is None or row.revoked_at is not None or not is_on_record(token, row):
+            raise RevokedTokenError("the token was taken back, or is not the one that was issued")
+
+    async def _row(self, token: VerifiedToken) -> Any:
         async with self._database.read() as connection:
-            row = (await connection.execute(_row_of(token))).one_or_none()
-        if row is None or row.revoked_at is not None:
-            raise RevokedTokenError("the token was taken back")
+            return (await connection.execute(sa.select(tokens).where(tokens.c.jti == token.jti))).one_or_none()
 
 
-def _row_of(token: VerifiedToken) -> sa.Select[Any]:
-    return sa.select(tokens).where(tokens.c.jti == token.jti)
-
-
-def _actors(claims: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the chain, which we have signed and which therefore has its form."""
-    actors: list[str] = []
-    act = claims.get("act")
-    while act is not None:
-        actors.append(str(act["sub"]))
-        act = act.get("act")
-    return tuple(actors)
+async def _revoke(change: Change, entry: Entry) -> None:
+    good = sa.select(tokens.c.jti).where(tokens.c.jti == entry.jti, tokens.c.revoked_at.is_(None))
+    found = (await change.connection.execute(good)).scalars().all()
+    if found:
+        await revoke_tokens(change, found)
+        change.record(entry)
 
 
 def _plain(value: Any) -> Any:

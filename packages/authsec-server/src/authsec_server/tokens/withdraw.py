@@ -19,6 +19,7 @@ from authsec_server.db.tables import issuers, signing_keys, tokens, withdrawals
 
 __all__ = [
     "MOST_AT_ONCE",
+    "STILL_ACCEPTED",
     "Withdrawals",
     "exceeds",
     "may_be_accepted",
@@ -31,9 +32,10 @@ __all__ = [
 MOST_AT_ONCE: Final = 10_000  # tokens that one transaction looks through
 # Seconds after its end for which a token counts as live: the largest leeway of the core's verifier, and a minute by
 # which the clock of a replica may be ahead.
-_STILL_ACCEPTED: Final = 300 + 60
+STILL_ACCEPTED: Final = 300 + 60
 _NAMES_AT_ONCE: Final = 500  # in one statement: SQLite and PostgreSQL both have a limit
 _ISSUER: Final = "wli_"  # begins the id of a registered issuer, and of no client and no key
+_EXCHANGED: Final = "exchanged"  # stands in `withdrawals` for tokens whose parent is revoked; no client's id
 T = TypeVar("T")
 
 
@@ -71,19 +73,21 @@ async def withdraw_resting_on(change: Change, issuer_id: str) -> int:
 
 
 async def revoke_tokens(change: Change, jtis: Sequence[str]) -> int:
-    """Revoke these tokens and whatever they were exchanged for, and return how many were named.
+    """Revoke these tokens, and with them what they were exchanged for; return how many were named.
 
-    A chain of exchanges is short, and what hangs on one token is bounded by the rate at which its holders get theirs.
+    What hangs on them beyond 10 000 is left to `Withdrawals`, within seconds: agents exchange as many as they like, and
+    must not be able to make a revocation too long for a transaction.
     """
-    for some in _chunks(jtis):
-        await change.connection.execute(sa.update(tokens).where(tokens.c.jti.in_(some)).values(revoked_at=change.at))
-        below = sa.select(tokens.c.jti).where(tokens.c.parent.in_(some)).cte("below", recursive=True)
-        below = below.union(sa.select(tokens.c.jti).where(tokens.c.parent == below.c.jti))
-        await change.connection.execute(
-            sa.update(tokens)
-            .where(tokens.c.jti.in_(sa.select(below.c.jti)), tokens.c.revoked_at.is_(None))
-            .values(revoked_at=change.at)
-        )
+    await _mark(change, jtis)
+    parents, left = list(jtis), MOST_AT_ONCE
+    while parents and left > 0:
+        children: list[str] = []
+        for some in _chunks(parents):
+            children += await _children(change, some, left - len(children))
+        await _mark(change, children)
+        parents, left = children, left - len(children)
+    if parents:
+        await _leave_for_later(change, [_EXCHANGED])
     return len(jtis)
 
 
@@ -115,7 +119,7 @@ class Withdrawals:
 
 def may_be_accepted(now: float) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the conditions for a token that some verifier may still accept, unless it is revoked."""
-    return tokens.c.revoked_at.is_(None), tokens.c.expires_at > now - _STILL_ACCEPTED
+    return tokens.c.revoked_at.is_(None), tokens.c.expires_at > now - STILL_ACCEPTED
 
 
 def exceeds(token: Any, standing: Standing | None, now: float, *, trusted: Collection[str] = ()) -> bool:
@@ -155,6 +159,9 @@ async def _look_on(change: Change) -> bool:
     left = (await change.connection.execute(sa.select(withdrawals).order_by(withdrawals.c.client_id).limit(1))).first()
     if left is None:
         return False
+    if left.client_id == _EXCHANGED:
+        await _look_below(change)
+        return True
     if left.client_id.startswith(_ISSUER):
         await _look_back(change, left.client_id, left.after_index)
         return True
@@ -193,6 +200,32 @@ async def _look_back(change: Change, issuer_id: str, latest: int) -> int:
     if (await change.connection.execute(earlier)).first() is not None:
         await change.connection.execute(sa.insert(withdrawals).values(client_id=issuer_id, after_index=below))
     return revoked
+
+
+async def _look_below(change: Change) -> None:
+    """Revoke up to 10 000 tokens whose parent is revoked. A parent lives at least as long as what hangs on it."""
+    parent = tokens.alias("parent")
+    query = (
+        sa.select(tokens.c.jti)
+        .join(parent, parent.c.jti == tokens.c.parent)
+        .where(parent.c.revoked_at.is_not(None), parent.c.expires_at > change.at - STILL_ACCEPTED)
+        .where(*may_be_accepted(change.at))
+        .limit(MOST_AT_ONCE)
+    )
+    found = (await change.connection.execute(query)).scalars().all()
+    await _mark(change, found)
+    if not found:  # not before: what hangs on those that were just found comes next
+        await change.connection.execute(sa.delete(withdrawals).where(withdrawals.c.client_id == _EXCHANGED))
+
+
+async def _children(change: Change, parents: Sequence[str], most: int) -> Sequence[str]:
+    some = sa.select(tokens.c.jti).where(tokens.c.parent.in_(parents), *may_be_accepted(change.at)).limit(most)
+    return (await change.connection.execute(some)).scalars().all()
+
+
+async def _mark(change: Change, jtis: Sequence[str]) -> None:
+    for some in _chunks(jtis):
+        await change.connection.execute(sa.update(tokens).where(tokens.c.jti.in_(some)).values(revoked_at=change.at))
 
 
 async def _leave_for_later(change: Change, client_ids: Collection[str]) -> None:

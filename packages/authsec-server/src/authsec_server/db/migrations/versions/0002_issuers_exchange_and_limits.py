@@ -20,6 +20,7 @@ def upgrade() -> None:
         batch.create_check_constraint(op.f("ck_client_keys_one_kind"), "(mac IS NULL) <> (jwk IS NULL)")
     op.add_column("tokens", sa.Column("subject", sa.Text(), nullable=True))
     op.add_column("tokens", sa.Column("parent", sa.Text(), nullable=True))
+    op.add_column("tokens", sa.Column("depth", sa.Integer(), nullable=True))
     op.create_index(op.f("ix_tokens_parent"), "tokens", ["parent"], unique=False)
     op.create_table(
         "issuers",
