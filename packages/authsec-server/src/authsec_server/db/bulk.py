@@ -19,6 +19,7 @@ _json: Final = json.JSONEncoder().encode
 _TYPES: Final[Mapping[type[Any], str]] = {
     sa.Text: "text",
     sa.BigInteger: "bigint",
+    sa.Integer: "integer",
     sa.Double: "float8",
     sa.JSON: "text",
 }
