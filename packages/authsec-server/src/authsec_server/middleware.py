@@ -39,6 +39,7 @@ __all__ = [
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HOST: Final = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:[0-9]{1,5})?")
 _HEALTH: Final = frozenset({"/healthz", "/readyz"})
+_BY_ADDRESS: Final = _HEALTH | {"/metrics"}  # what is asked of each server by itself
 _WAIT: Final = 429  # told to whoever floods: `limits` logs it once a second
 _LONGEST_PATH: Final = 200  # characters, in the log
 # What of a path is shown: no id, key or token is spelt like that, nor percent-encoded like that.
@@ -64,7 +65,7 @@ def install(
     app.add_middleware(BodyLimit, limit=settings.body_limit)
     app.add_middleware(TimeLimit, seconds=settings.request_timeout)
     app.add_middleware(LastResort)
-    app.add_middleware(HostCheck, allowed=settings.allowed_hosts, health_by_any_name=not settings.dev)
+    app.add_middleware(HostCheck, allowed=settings.allowed_hosts, own_by_any_name=not settings.dev)
     app.add_middleware(RequestContext, trusted_proxies=settings.trusted_proxies, clock=clock, observer=observer)
 
 
@@ -115,10 +116,10 @@ class RequestContext:
 class HostCheck:
     """Answer only to the server's own names: a page whose DNS name was rebound to this machine sends its own."""
 
-    def __init__(self, app: ASGIApp, *, allowed: frozenset[str], health_by_any_name: bool = False) -> None:
+    def __init__(self, app: ASGIApp, *, allowed: frozenset[str], own_by_any_name: bool = False) -> None:
         self._app, self._allowed = app, allowed
-        # A load balancer asks by address; the answer is the same for everyone.
-        self._exempt = _HEALTH if health_by_any_name else frozenset[str]()
+        # A load balancer asks by address, and hears what everyone does; so does Prometheus, and brings a token.
+        self._exempt = _BY_ADDRESS if own_by_any_name else frozenset[str]()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request for another name, for none, or for two."""

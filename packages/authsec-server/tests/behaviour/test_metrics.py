@@ -53,6 +53,17 @@ def test_operators_read_them(site: Site) -> None:
     assert site.http.get(url).status_code == 401
 
 
+def test_prometheus_asks_each_server_by_its_address(site: Site) -> None:
+    """Whatever name it calls the server by, which it knows by address alone; all else is for the server's own name."""
+    _, token = site.operator("auditor", name="scraper")
+    by_address = {"Authorization": f"Bearer {token}", "Host": "10.1.2.3:8321"}
+    statuses = {
+        path: site.http.get(f"{site.authority.base_url}{path}", headers=by_address).status_code
+        for path in ("/metrics", "/api/v1/whoami")
+    }
+    assert statuses == {"/metrics": 200, "/api/v1/whoami": 421}
+
+
 def test_what_happened_is_counted(site: Site) -> None:
     """Requests, decisions with their reasons, tokens, revocations, transactions, signatures and levels."""
     agent = site.onboard()
