@@ -403,7 +403,7 @@ def test_the_limits_that_are_stated_hold() -> None:
 
 def test_every_metric_is_documented_with_its_labels() -> None:
     """operations.md has each metric, as Prometheus has its name, with the labels that the code gives it."""
-    named = {f"authsec_{level}": () for level, _ in metrics._LEVELS}
+    named: dict[str, tuple[str, ...]] = {f"authsec_{level}": () for level, _ in metrics._LEVELS}
     named |= {name if buckets else f"{name}_total": labels for name, _, labels, buckets in metrics._METRICS}
     rows = {_code(cells[0])[0]: tuple(_code(cells[1])) for cells in _rows(_section("operations.md", "Metrics"))[1:]}
     assert rows == named

@@ -143,9 +143,13 @@ def test_a_thread_is_back_when_its_connection_has_gone(postgres: LocalPostgres) 
     async def run() -> None:
         async with made(url) as database:
             end = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-            assert await database.settle(lambda connection: connection.execute(sa.select(1)).scalar_one()) == 1
+            assert (
+                await database.settle(lambda connection: connection.execute(sa.select(sa.literal(1))).scalar_one()) == 1
+            )
             await database.write(lambda connection: connection.execute(end))
-            assert await database.settle(lambda connection: connection.execute(sa.select(2)).scalar_one()) == 2
+            assert (
+                await database.settle(lambda connection: connection.execute(sa.select(sa.literal(2))).scalar_one()) == 2
+            )
 
     asyncio.run(run())
     postgres.drop_database(url)

@@ -60,7 +60,8 @@ def there(authority: RunningAuthority, agent: OnboardedAgent) -> dict[str, str]:
 def operations() -> dict[str, Any]:
     """Return each operation by its name."""
     described = create_app(ServerSettings(dev=True)).openapi()
-    found = [result.ok() for result in schemathesis.openapi.from_dict(described).get_all_operations()]
+    results: Any = schemathesis.openapi.from_dict(described).get_all_operations()
+    found = [result.ok() for result in results]
     return {operation.label: operation for operation in found}
 
 

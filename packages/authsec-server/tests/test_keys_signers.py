@@ -88,9 +88,12 @@ def test_signatures_that_are_ready_together_share_a_wake_up(monkeypatch: pytest.
         signers, key, loop = Signers(1), stub(last=30), asyncio.get_running_loop()
         woken: list[object] = []
         wake = loop.call_soon_threadsafe
-        monkeypatch.setattr(
-            loop, "call_soon_threadsafe", lambda *what, **more: (woken.append(what), wake(*what, **more))
-        )
+
+        def noted(*what: Any, **more: Any) -> object:
+            woken.append(what)
+            return wake(*what, **more)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", noted)
         asked = [asyncio.create_task(signers.sign(key, HEADER, {"jti": str(n)})) for n in range(30)]
         await asyncio.sleep(0)
         key.done.wait(10)  # and so the loop is busy

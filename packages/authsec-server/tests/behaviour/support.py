@@ -159,16 +159,11 @@ class Site:
         return self.http.get(url, params={"client_id": client_id, **query}, headers=given)  # type: ignore[arg-type]  # bytes for a header that no str can be
 
     def oauth(
-        self,
-        endpoint: str,
-        agent: OnboardedAgent | None = None,
-        *,
-        headers: Mapping[str, str] | None = None,
-        **form: Any,
+        self, endpoint: str, agent: OnboardedAgent | None = None, /, *, headers: Any = None, **form: Any
     ) -> httpx.Response:
         """Send a form to an OAuth endpoint, with the agent's id and key in Basic if one is given."""
         url = f"{self.authority.issuer}/oauth2/{endpoint}"
-        auth = None if agent is None else (agent.client_id, agent.agent_key)
+        auth = httpx.USE_CLIENT_DEFAULT if agent is None else httpx.BasicAuth(agent.client_id, agent.agent_key)
         return self.http.post(url, data=form, auth=auth, headers=dict(headers or {}))
 
     def exchange(self, agent: OnboardedAgent, token: str, **form: Any) -> httpx.Response:

@@ -38,7 +38,7 @@ class OwnKey:
         found.pop("key_ops", None)
         return found
 
-    def sign(self, site: Site, agent: OnboardedAgent, *, headers: dict[str, Any] | None = None, **changes: Any) -> str:
+    def sign(self, site: Site, agent: OnboardedAgent, *, headers: Any = None, **changes: Any) -> str:
         """Return an assertion that is good but for the changes; a change to None leaves a claim out."""
         now = int(site.clock.wall())
         claims = {
