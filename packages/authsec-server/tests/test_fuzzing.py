@@ -45,11 +45,18 @@ def there(authority: RunningAuthority, agent: OnboardedAgent) -> dict[str, str]:
     """What the placeholders of paths can stand for, of what is there."""
     operator = authority.client.post("/operators", json={"name": "fuzz", "role": "auditor"}).json()["operator_id"]
     token = authority.client.post(f"/operators/{operator}/tokens", json={}).json()["token_id"]
+    issuer = {
+        "name": "fuzz",
+        "kind": "users",
+        "issuer": "https://fuzz.example",
+        "jwks_url": f"{authority.base_url}/jwks",
+    }
     return {
         "client_id": agent.client_id,
         "key_id": agent.key_id,
         "delegation_id": agent.delegation_id,
         "name": agent.role,
+        "issuer_id": authority.client.post("/issuers", json=issuer).json()["issuer_id"],
         "kid": authority.client.get("/signing-keys").json()["items"][0]["kid"],
         "operator_id": operator,
         "token_id": token,

@@ -303,7 +303,13 @@ def replicated_site(databases: Databases, nursery: Nursery, folder: Path, **sett
         settings: Of all servers.
     """
     with databases.copy("replicas") as database:
-        given = {"master_key_file": database.master_key_file, "log_level": "WARNING", **settings}
+        given = {
+            "client_rate": 0,
+            "refusal_rate": 0,
+            "master_key_file": database.master_key_file,
+            "log_level": "WARNING",
+            **settings,
+        }
         servers = Replicas(nursery, folder, database_url=database.url, admin_token=database.admin_token, **given)
         with servers, httpx.Client(verify=BARE, trust_env=False, timeout=PATIENCE) as http:
             found = ReplicatedSite(servers, http)

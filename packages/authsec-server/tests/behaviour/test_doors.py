@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from behaviour.support import OpenSite, Site
 
+from authsec_core.testing import SigningKey
 from authsec_core.wire import DELEGATION_TOKEN_PATH
 from authsec_server import credentials
 
@@ -36,6 +37,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 READS_BY_POST = {("POST", "/api/v1/tokens/dry-run")}
 ADMINS_ONLY = re.compile(
     r"(PUT|DELETE) /api/v1/roles/.*|POST /api/v1/signing-keys/.*|POST /api/v1/audit/checkpoints"
+    r"|(POST|PATCH) /api/v1/issuers.*"
     r"|(GET|POST|PATCH) /api/v1/operators.*"
 )
 
@@ -96,6 +98,8 @@ def doors(site: Site, schema: dict[str, Any]) -> list[Door]:
     """Every operation that is not public, each at the address of something that exists."""
     agent = site.onboard()
     operator, _ = site.operator("auditor", name="somebody")
+    key = SigningKey.generate()
+    issuer = {"name": "somebody", "kind": "users", "issuer": "https://somebody.example"}
     values = {
         "client_id": agent.client_id,
         "key_id": agent.key_id,
@@ -103,6 +107,7 @@ def doors(site: Site, schema: dict[str, Any]) -> list[Door]:
         "name": agent.role,
         "jti": site.ask(agent).json()["jti"],
         "kid": site.admin("GET", "/signing-keys")["items"][0]["kid"],
+        "issuer_id": site.admin("POST", "/issuers", json={**issuer, "jwks": {"keys": [dict(key.jwk)]}})["issuer_id"],
         "operator_id": operator,
         "token_id": site.admin("GET", f"/operators/{operator}/tokens")["items"][0]["token_id"],
     }
