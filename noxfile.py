@@ -170,6 +170,13 @@ def demo(session: nox.Session) -> None:
     session.run("python", "examples/demo.py", *session.posargs, env=_private(session), stderr=None)
 
 
+# Coverage, the hundreds of `kill -9`, requests that are made up, several servers, the second database, pages' commands.
+_WITHOUT_WHAT_TAKES_LONG = [
+    "--ignore=packages/authsec-server/tests/crash",
+    "--ignore=tests/test_docs_authority_commands.py",
+    "-k",
+    "not (postgres or replicas or fuzzing or outages or rolling or workers)",
+]
 _WITHOUT_FRAMEWORK = [*(f"packages/{package}/tests" for package in PACKAGES), "tests", "--ignore=tests/examples"]
 
 
@@ -190,14 +197,10 @@ def tests(session: nox.Session) -> None:
 
 
 def _tests_beside(session: nox.Session) -> None:
-    """Run the same tests with this Python, but for what takes long and asks nothing that a Python could change.
-
-    That is: coverage, the hundreds of `kill -9`, requests that are made up, several servers, and the pages' commands.
-    """
+    """Run the same tests with this Python, but for what takes long and asks nothing that a Python could change."""
     _install_without_framework(session)
-    without = ["--ignore=packages/authsec-server/tests/crash", "--ignore=tests/test_docs_authority_commands.py"]
-    chosen = ["-k", "not (replicas or fuzzing or outages or rolling or workers)"]
-    session.run("pytest", "-n", "2", *_WITHOUT_FRAMEWORK, *without, *chosen, *session.posargs, env=_private(session))
+    arguments = [*_WITHOUT_FRAMEWORK, *_WITHOUT_WHAT_TAKES_LONG, *session.posargs]
+    session.run("pytest", "-n", "2", *arguments, env=_private(session))
 
 
 for _version in PYTHONS:
@@ -367,7 +370,10 @@ def lowest(session: nox.Session) -> None:
     _install(session, *packages, groups=["test", "server"], also=["spiffe<0.2.1"])
     session.run("uv", "pip", "list")
     folders = [f"packages/{package}/tests" for package in packages]
-    session.run("pytest", "-n", "2", *folders, "-k", "not kill_of_the_authority", env=_private(session))
+    session.run("pytest", "-n", "2", *folders, *_WITHOUT_WHAT_TAKES_LONG, env=_private(session))
+    server = ROOT / "packages" / "authsec-server" / "tests"
+    files = [*sorted(server.glob("test_db*.py")), server / "test_ledger.py", server / "behaviour" / "test_races.py"]
+    session.run("pytest", "-n", "2", *map(str, files), "-k", "postgres", env=_private(session))
 
 
 if __name__ == "__main__":
