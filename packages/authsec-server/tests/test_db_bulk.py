@@ -37,7 +37,7 @@ def test_it_writes_what_sqlalchemy_would(database_url: str) -> None:
 
     async def run() -> None:
         async with made(database_url) as database:
-            given = [token("a", 0, key_id="k1"), token("b", 1), token("c", 2, parent_jti="a", revoked_at=0.1)]
+            given = [token("a", 0, key_id="k1"), token("b", 1), token("c", 2, parent="a", revoked_at=0.1)]
             marks = [{"mark": "m", "expires_at": 1.5}]
             inserts = {tables.used_marks: marks, tables.tokens: given, tables.audit: []}
             await database.settle(lambda connection: append(connection, inserts, tables.head, HEAD))

@@ -142,7 +142,7 @@ def test_there_are_no_twins(tmp_path: Path) -> None:
 
     async def test(one: Registry) -> None:
         first = await one.issuers.register(CALLER, replace(CLUSTER, is_default=True))
-        users = await one.issuers.register(CALLER, replace(CLUSTER, name="users", kind="users"))
+        users = await one.issuers.register(CALLER, replace(CLUSTER, name="users", kind="users", audience="users"))
         for twin in (
             replace(CLUSTER, issuer="https://other.example"),
             replace(CLUSTER, name="other"),

@@ -141,7 +141,7 @@ def test_listed_claims_prove_what_has_one_spelling() -> None:
 
 def test_a_user_is_named_by_issuer_and_subject() -> None:
     """`may_act.sub` is taken over; without it anyone may act."""
-    found = user_of(_issuer("users"), _token("ada", {"may_act": {"sub": "spiffe://example.org/agent", "iss": "x"}}))
+    found = user_of(_issuer("users"), _token("ada", {"may_act": {"sub": "spiffe://example.org/agent"}}))
     assert (found.issuer, found.subject, found.may_act) == (
         "https://issuer.example",
         "ada",
@@ -166,6 +166,10 @@ def test_a_user_is_named_by_issuer_and_subject() -> None:
         ("ada", {"may_act": None}),
         ("ada", {"may_act": "spiffe://example.org/agent"}),
         ("ada", {"may_act": {}}),
+        ("ada", {"may_act": {"sub": "spiffe://example.org/agent", "iss": "https://elsewhere.example"}}),
+        (" ada", {}),
+        (" spiffe://example.org/agent", {}),
+        ("\uff33piffe://example.org/agent", {}),
         ("ada", {"may_act": {"sub": ""}}),
         ("ada", {"may_act": {"sub": ["a"]}}),
         ("ada", {"may_act": {"sub": "a\nb"}}),

@@ -97,10 +97,10 @@ class NoGoodProof:
     """Something that proves nothing, whoever it was brought for.
 
     Attributes:
-        why: For the audit: what is wrong with it.
+        why: For the audit: what is wrong with it, where that can be said.
     """
 
-    why: str = "unreadable"
+    why: str | None = None
     mark: None = None
 
     def check(self, standing: Standing, facts: Facts) -> Proven:

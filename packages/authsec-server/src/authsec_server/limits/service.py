@@ -25,6 +25,8 @@ _UNPROVEN: Final[frozenset[RefusalCode]] = frozenset(
         "client_id_missing",
         "client_id_malformed",
         "request_malformed",
+        "grant_unsupported",
+        "target_malformed",
         "client_unknown",
         "proof_missing",
         "proof_wrong",

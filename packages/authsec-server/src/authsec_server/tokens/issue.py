@@ -159,7 +159,7 @@ class _Question(Generic[T]):
     def _refused(self, standing: Standing | None, proven: Proven | None, refusal: RefusedError) -> Entry:
         if standing is not None:
             proof = self._asked.proof
-            why = {"proof": proof.why} if isinstance(proof, NoGoodProof) else {}
+            why = {"proof": proof.why} if isinstance(proof, NoGoodProof) and proof.why else {}
             return self._entry(standing, proven, decision="deny", reason=refusal.reason, details=why)
         # Of a client that does not exist no words are kept: else anyone could fill the audit with theirs.
         request = self._asked
