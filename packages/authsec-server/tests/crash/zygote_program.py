@@ -23,6 +23,7 @@ import sqlalchemy as sa
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.exc import MissingGreenlet
 from sqlalchemy.util import await_only
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +31,7 @@ from authsec_server.app import create_app
 from authsec_server.settings import ServerSettings
 
 _ON_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG
+_PATIENCE = 60.0  # seconds
 
 
 class Fuse:
@@ -46,7 +48,7 @@ class Fuse:
         self._moment = moment
         self._times = times
         self._left = 0  # times; 0 is not lit, or burnt
-        self._held, self._released = asyncio.Event(), asyncio.Event()
+        self._held, self._released = threading.Event(), threading.Event()
 
     def at(self, moment: str) -> None:
         """Say that a moment has come."""
@@ -62,7 +64,7 @@ class Fuse:
             self.at("commit")
             if self._comes("held"):
                 self._held.set()
-                await_only(self._released.wait())
+                _wait_in_transaction(self._released)
             commit(dialect, connection)
             self.at("committed")
 
@@ -88,13 +90,13 @@ class Fuse:
 
             path = scope.get("path")
             if path == "/held":
-                await self._held.wait()
+                await asyncio.to_thread(self._held.wait, _PATIENCE)
             elif path == "/release":
                 self._released.set()
             await app(scope, receive, sent)
             if path == "/begin":
                 self._left = self._times
-                self._held, self._released = asyncio.Event(), asyncio.Event()
+                self._held, self._released = threading.Event(), threading.Event()
 
         return watched
 
@@ -103,6 +105,14 @@ class Fuse:
             return False
         self._left -= 1
         return self._left == 0
+
+
+def _wait_in_transaction(event: threading.Event) -> None:
+    """Wait on whichever thread it is: one that carries out decisions, or one with a loop."""
+    try:
+        await_only(asyncio.to_thread(event.wait, _PATIENCE))
+    except MissingGreenlet:
+        event.wait(_PATIENCE)
 
 
 class Server(uvicorn.Server):
