@@ -305,7 +305,7 @@ def types(session: nox.Session) -> None:
         ["autogen-ext[openai]", "agent-framework-openai"],
     )
     packages = ["authsec-core", adapter, "authsec-crewai", "authsec-server[testing]"]
-    _install(session, *packages, groups=["test", "server", "types"], also=[*models, "ag2>=1,<2"])
+    _install(session, *packages, groups=["test", "types"], also=[*models, "ag2>=1,<2"])
     session.run("mypy")
     for folder in sorted({*ROOT.glob("packages/*/tests"), ROOT / "tests"}):
         session.run("mypy", str(folder), env={"MYPYPATH": os.pathsep.join([str(folder), str(folder / "shared")])})

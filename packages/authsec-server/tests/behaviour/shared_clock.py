@@ -42,6 +42,6 @@ class SharedClock:
         _OFFSETS.pack_into(self._memory, 0, wall + seconds, steady + seconds)
 
     def jump(self, seconds: float) -> None:
-        """Set the calendar, to and fro, as a bad time server does."""
+        """Set the calendar, forward and back, as a bad time server does."""
         wall, steady = _OFFSETS.unpack_from(self._memory)
         _OFFSETS.pack_into(self._memory, 0, wall + seconds, steady)

@@ -2,7 +2,7 @@
 
 Within a second each replica may let through a burst of its own; over any longer time the rates are those of all
 together. The database keeps when each bucket is full by its own clock, so that the clocks of replicas may differ; what
-goes to and fro are durations. Where it does not answer, each replica counts for itself.
+travels are durations. Where it does not answer, each replica counts for itself.
 """
 
 from __future__ import annotations
