@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -19,11 +19,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_core._clock import Clock
-from authsec_server.agents.standing import Standing, read_standings
-from authsec_server.audit.chain import chained, columns, sealed_text
+from authsec_server.agents.standing import Standing
+from authsec_server.audit import memory
 from authsec_server.audit.entry import Caller, Entry
-from authsec_server.db import tables
-from authsec_server.db.bulk import append, first_row
+from authsec_server.audit.memory import Memory
+from authsec_server.audit.page import Page
 from authsec_server.db.engine import Database
 from authsec_server.errors import StorageUnavailableError
 from authsec_server.telemetry.observer import UNOBSERVED, Observer
@@ -33,7 +33,6 @@ __all__ = ["Change", "Ledger", "Question", "Settled", "Slot", "Verdict"]
 
 _LARGEST_BATCH: Final = 256  # decisions in one transaction
 _MOST_WAITING: Final = 1024  # decisions, and as many changes
-_MOST_REMEMBERED: Final = 10_000  # clients
 
 _log = logging.getLogger("authsec.server")
 
@@ -160,7 +159,7 @@ class Ledger:
         self._clock = clock
         self._recheck = recheck
         self._observer = observer
-        self._memory = _Memory()
+        self._memory = Memory()
         self._asked: deque[tuple[_Waiting, Question[Any]]] = deque()
         self._changes: deque[tuple[_Waiting, _Work]] = deque()
         self._rest: deque[tuple[_Waiting, _Work]] = deque()  # changes that nobody is named for
@@ -246,7 +245,7 @@ class Ledger:
         entries: list[Entry] = []
 
         async def transaction(connection: AsyncConnection) -> Any:
-            page = await connection.run_sync(_Page.open)
+            page = await connection.run_sync(Page.open)
             change = Change(connection, self._clock.wall())
             if item.by is not None and self._recheck is not None:
                 await self._recheck(connection, item.by, change.at)
@@ -300,11 +299,11 @@ class Ledger:
         return _refused(exc)
 
     def _decide(self, connection: sa.Connection, questions: Sequence[Question[Any]]) -> list[_Outcome]:
-        page = _Page.open(connection)
+        page = Page.open(connection)
         asked_about = {question.client_id for question in questions if question.client_id is not None}
         known = self._memory.recall(connection, page.policy_version, asked_about)
-        parents = _parents(connection, {question.parent_jti for question in questions} - {None})
-        used = _used(connection, {question.mark for question in questions} - {None})
+        found = memory.parents(connection, {question.parent_jti for question in questions} - {None})
+        used = memory.used(connection, {question.mark for question in questions} - {None})
         at = self._clock.wall()
         outcomes: list[_Outcome] = []
         for question in questions:
@@ -314,7 +313,7 @@ class Ledger:
                 index=page.next_index,
                 kid=known.kid,
                 issuers=known.issuers,
-                parent=None if question.parent_jti is None else parents.get(question.parent_jti),
+                parent=None if question.parent_jti is None else found.get(question.parent_jti),
                 is_used=question.mark in used,
             )
             try:
@@ -377,107 +376,3 @@ class _Outcome:
             waiting.resolve(self.result)
         else:
             waiting.fail(self.error)
-
-
-class _Page:
-    """The head of the chain, held, and what will be appended to it."""
-
-    def __init__(self, row: Any) -> None:
-        self._seq: int = row.seq
-        self._hash: str = row.hash
-        self.policy_version: int = row.policy_version
-        self.next_index: int = row.next_index
-        self._entries: list[dict[str, Any]] = []
-        self._tokens: list[Mapping[str, Any]] = []
-        self._marks: list[dict[str, Any]] = []
-
-    @classmethod
-    def open(cls, connection: sa.Connection) -> _Page:
-        row = first_row(connection, tables.head)
-        if row is None:
-            raise StorageUnavailableError("the database has no head of the audit: run authsec-server init")
-        return cls(row)
-
-    def write(self, entries: Sequence[Entry], at: float) -> None:
-        for entry in entries:
-            text = sealed_text(entry, seq=self._seq + 1, at=at)
-            self._hash, self._seq = chained(self._hash, text), self._seq + 1
-            self._entries.append(_row(entry, self._seq, at, text, self._hash))
-
-    def issue(self, token: Mapping[str, Any]) -> None:
-        self._tokens.append(token)
-        self.next_index += 1
-
-    def use(self, mark: str, until: float) -> None:
-        self._marks.append({"mark": mark, "expires_at": until})
-
-    def close(self, connection: sa.Connection, *, policy_changed: bool) -> None:
-        if not (self._entries or self._tokens or self._marks or policy_changed):
-            return
-        append(
-            connection,
-            {tables.used_marks: self._marks, tables.tokens: self._tokens, tables.audit: self._entries},
-            tables.head,
-            {
-                "seq": self._seq,
-                "hash": self._hash,
-                "policy_version": self.policy_version + policy_changed,
-                "next_index": self.next_index,
-            },
-        )
-
-
-_TRUSTED_ISSUERS: Final = sa.select(tables.issuers.c.issuer_id, tables.issuers.c.revision).where(
-    tables.issuers.c.enabled, tables.issuers.c.revoked_at.is_(None)
-)
-_ACTIVE_KEY: Final = sa.select(tables.signing_keys.c.kid).where(tables.signing_keys.c.state == "active")
-
-
-def _row(entry: Entry, seq: int, at: float, text: str, digest: str) -> dict[str, Any]:
-    return {"seq": seq, "at": at, **columns(entry), "text": text, "hash": digest}
-
-
-def _parents(connection: sa.Connection, jtis: Collection[str | None]) -> dict[str, Any]:
-    if not jtis:
-        return {}
-    found = connection.execute(sa.select(tables.tokens).where(tables.tokens.c.jti.in_(jtis)))
-    return {row.jti: row for row in found}
-
-
-def _used(connection: sa.Connection, marks: Collection[str | None]) -> set[str]:
-    if not marks:
-        return set()
-    used = sa.select(tables.used_marks.c.mark).where(tables.used_marks.c.mark.in_(marks))
-    return set(connection.execute(used).scalars())
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    standings: Mapping[str, Standing | None]
-    kid: str
-    issuers: frozenset[tuple[str, int]]
-
-
-class _Memory:
-    """What was read of clients, issuers and the active key, for as long as no policy changes."""
-
-    def __init__(self) -> None:
-        self._version: int | None = None
-        self._standings: dict[str, Standing | None] = {}
-        self._kid: str | None = None
-        self._issuers: frozenset[tuple[str, int]] = frozenset()
-
-    def recall(self, connection: sa.Connection, version: int, client_ids: set[str]) -> _Known:
-        if self._version != version or len(self._standings) > _MOST_REMEMBERED:
-            self._version, self._standings = None, {}
-            self._kid = connection.execute(_ACTIVE_KEY).scalar_one_or_none()
-            trusted = connection.execute(_TRUSTED_ISSUERS).all()
-            self._issuers = frozenset((row.issuer_id, row.revision) for row in trusted)
-        missing = client_ids - self._standings.keys()
-        if missing:
-            found = read_standings(connection, missing)
-            self._standings.update({client_id: found.get(client_id) for client_id in missing})
-        self._version = version
-        if self._kid is None:
-            raise StorageUnavailableError("no signing key is active: run authsec-server rotate-keys")
-        return _Known(self._standings, self._kid, self._issuers)
