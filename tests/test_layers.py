@@ -61,6 +61,7 @@ AT_THE_RIM = frozenset(
         "protocol",
         "serving",
         "shapes",
+        "vault.requests",
     }
 )
 PURE_AT_THE_AUTHORITY = (
@@ -79,13 +80,26 @@ PURE_AT_THE_AUTHORITY = (
     "operators.access",
     "tokens.claims",
     "tokens.policy",
+    "vault.policy",
     "tokens.subjects",
 )
 
 # Each layer may import from itself and from those above it in this list, as architecture.md draws them.
 LAYERS: dict[str, frozenset[str]] = {
     "values": frozenset(
-        {"_clock", "_deadline", "_fork", "_origin", "_proof", "_version", "errors", "scopes", "token", "wire"}
+        {
+            "_clock",
+            "_deadline",
+            "_fork",
+            "_origin",
+            "_proof",
+            "_version",
+            "errors",
+            "scopes",
+            "vault_scopes",
+            "token",
+            "wire",
+        }
     ),
     "pure decisions": frozenset(
         {"_claims", "_freshness", "_jws", "_layers", "_own_files", "_signing", "config", "endpoints"}

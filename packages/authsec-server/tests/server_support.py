@@ -14,6 +14,7 @@ from authsec_server.agents.standing import Standing
 from authsec_server.audit.chain import GENESIS
 from authsec_server.audit.entry import Actor, Caller, Entry
 from authsec_server.audit.ledger import Ledger, Slot, Verdict
+from authsec_server.audit.memory import Want
 from authsec_server.db import migrate, tables
 from authsec_server.db.engine import Database
 
@@ -67,7 +68,7 @@ class Asks:
         mark: str | None = None,
     ) -> None:
         self.name, self.client_id, self.token, self.broken = name, client_id, token, broken
-        self.parent_jti: str | None = None
+        self.wants: tuple[Want, ...] = ()
         self.mark = mark
         self.seen: list[tuple[Standing | None, Slot]] = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +21,7 @@ from authsec_server.tokens.subjects import (
     MOST_ACTORS,
     MOST_EXCHANGES,
     BadSubject,
+    Moment,
     OwnSubject,
     UnverifiedSubject,
     UserSubject,
@@ -35,13 +35,9 @@ SCOPES = st.frozensets(st.sampled_from("abcd"), max_size=4)
 AUDIENCES = st.sampled_from(["authsec-api", "payroll"])
 
 
-@dataclass
-class At:
+def at(*, parent: Any = None, issuers: frozenset[tuple[str, int]] = frozenset({("wli_1", 1)})) -> Moment:
     """A moment in a transaction."""
-
-    at: float = NOW
-    parent: Any = None
-    issuers: frozenset[tuple[str, int]] = frozenset({("wli_1", 1)})
+    return Moment(at=NOW, issuers=issuers, parent=parent)
 
 
 def actor(client_id: str, scopes: Iterable[str], audiences: Iterable[str] = ("authsec-api",)) -> Standing:
@@ -135,7 +131,7 @@ def test_exchange_agrees_with_sets(
 ) -> None:
     """Granted = the subject token's ∩ delegated ∩ asked, for the token's audience, until the first of all ends."""
     subject = own(held, theirs, int(NOW) + left)
-    moment = At(parent=row(subject, revoked_at=NOW if revoked else None))
+    moment = at(parent=row(subject, revoked_at=NOW if revoked else None))
     who = actor("c1", delegated, ("authsec-api", "payroll"))
     expected = held & delegated & (held if asked is None else asked)
     possible = not revoked and left >= 1 and audience in (None, theirs) and bool(expected)
@@ -161,7 +157,7 @@ def test_a_chain_only_ever_narrows(steps: list[tuple[int, frozenset[str], int]],
         who, token = actor(f"c{number}", delegated), subject.token
         before = _actors(token.claims)
         try:
-            ask, on_behalf = bounded(subject, Ask(ttl=ttl), who, At(parent=row(subject)), CAPS)
+            ask, on_behalf = bounded(subject, Ask(ttl=ttl), who, at(parent=row(subject)), CAPS)
         except RefusedError:
             assert len(before) == MOST_ACTORS
             assert token.client_id != who.client_id
@@ -196,30 +192,30 @@ def test_a_chain_only_ever_narrows(steps: list[tuple[int, frozenset[str], int]],
 def test_only_the_token_on_record_can_be_exchanged(change: dict[str, Any]) -> None:
     """A signature alone may be that of a key that leaked: whatever was not issued under that `jti` is refused."""
     subject, who = own(frozenset("ab")), actor("c1", "ab")
-    assert subject.bounds(who, At(parent=row(subject))).scopes == frozenset("ab")
+    assert subject.bounds(who, at(parent=row(subject))).scopes == frozenset("ab")
     with pytest.raises(RefusedError, match="ended"):
-        subject.bounds(who, At(parent=row(subject, **change)))
+        subject.bounds(who, at(parent=row(subject, **change)))
 
 
 @pytest.mark.req("RA5")
 def test_a_token_is_exchanged_a_few_times_only() -> None:
     """Who narrows its own token adds no actor, and comes to an end all the same: a revocation has to follow."""
     subject, who = own(frozenset("a"), holder="c1"), actor("c1", "a")
-    assert subject.bounds(who, At(parent=row(subject, depth=MOST_EXCHANGES - 1))).on_behalf.depth == MOST_EXCHANGES
+    assert subject.bounds(who, at(parent=row(subject, depth=MOST_EXCHANGES - 1))).on_behalf.depth == MOST_EXCHANGES
     with pytest.raises(RefusedError, match="too often"):
-        subject.bounds(who, At(parent=row(subject, depth=MOST_EXCHANGES)))
+        subject.bounds(who, at(parent=row(subject, depth=MOST_EXCHANGES)))
 
 
 def test_a_token_that_we_do_not_know_gives_nothing() -> None:
     """A token whose row is gone may have been revoked: it cannot be exchanged."""
     with pytest.raises(RefusedError, match="ended"):
-        own(frozenset("a")).bounds(actor("c1", "a"), At())
+        own(frozenset("a")).bounds(actor("c1", "a"), at())
 
 
 @pytest.mark.req("RA4")
 def test_a_user_keeps_the_name_of_who_named_them() -> None:
     """`sub` is unique at its issuer only, so the token says which one that is (RFC 9493)."""
-    _, on_behalf = bounded(user(), Ask(), actor("c1", "a"), At(), CAPS)
+    _, on_behalf = bounded(user(), Ask(), actor("c1", "a"), at(), CAPS)
     assert on_behalf.claims == {
         "sub": "ada",
         "sub_id": {"format": "iss_sub", "iss": "https://idp.example", "sub": "ada"},
@@ -233,31 +229,31 @@ def test_a_user_says_who_may_act() -> None:
     """A `may_act` of the user's token is somebody's client id or SPIFFE ID: nobody else may act (RFC 8693, 4.4)."""
     who = actor("c1", "a")
     for named in ("c1", who.spiffe_id):
-        assert user(may_act=named).bounds(who, At()).on_behalf.actors == (who.spiffe_id,)
+        assert user(may_act=named).bounds(who, at()).on_behalf.actors == (who.spiffe_id,)
     with pytest.raises(RefusedError, match="may_act"):
-        user(may_act="c2").bounds(who, At())
+        user(may_act="c2").bounds(who, at())
 
 
 @pytest.mark.parametrize("change", [{"issuer_id": "wli_2"}, {"expires_at": int(NOW)}], ids=str)
 def test_a_user_is_believed_while_the_issuer_is_trusted(change: dict[str, Any]) -> None:
     """Once the issuer is disabled or gone, or the user's token has ended, it gives nothing."""
     with pytest.raises(RefusedError, match="ended"):
-        user(**change).bounds(actor("c1", "a"), At())
+        user(**change).bounds(actor("c1", "a"), at())
 
 
 def test_a_user_whose_issuer_has_changed_since_is_verified_again() -> None:
     """What was verified by what the issuer was gives nothing, and is no refusal either."""
     with pytest.raises(VerificationUnavailableError):
-        user(revision=0).bounds(actor("c1", "a"), At())
+        user(revision=0).bounds(actor("c1", "a"), at())
 
 
 def test_what_cannot_be_verified_now_is_no_refusal() -> None:
     """The keys of the user's provider cannot be had: the client is told to try again, and nothing is decided."""
     with pytest.raises(VerificationUnavailableError, match="the keys"):
-        UnverifiedSubject("the keys cannot be had").bounds(actor("c1", "a"), At())
+        UnverifiedSubject("the keys cannot be had").bounds(actor("c1", "a"), at())
 
 
 def test_a_bad_subject_is_refused_in_its_own_words() -> None:
     """Why a subject token is not good is said to the client that has shown who it is."""
     with pytest.raises(RefusedError, match="it has expired"):
-        BadSubject("it has expired").bounds(actor("c1", "a"), At())
+        BadSubject("it has expired").bounds(actor("c1", "a"), at())

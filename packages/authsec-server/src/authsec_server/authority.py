@@ -49,6 +49,7 @@ from authsec_server.tokens.policy import Caps
 from authsec_server.tokens.service import PURGED_AT_ONCE, TokenRecords
 from authsec_server.tokens.status import StatusLists
 from authsec_server.tokens.withdraw import Withdrawals
+from authsec_server.vault.asking import Asking
 
 __all__ = ["SYSTEM", "Authority", "database_of", "initialise", "system_caller"]
 
@@ -135,6 +136,7 @@ class Authority:
         self.status_lists: Final = StatusLists(
             database, self.keyring.active(), issuer=settings.issuer, clock=clock, ttl=settings.status_list_ttl
         )
+        self.vault: Final = Asking(self.ledger, database, pepper=pepper, limits=self.limits)
         self.audit: Final = AuditLog(database)
         self.checkpoints: Final = Checkpoints(
             database,

@@ -22,21 +22,22 @@ from authsec_core.wire import is_plain
 
 __all__ = ["Credential", "CredentialKind", "Pepper", "basic", "generate", "mac", "matches", "parse"]
 
-CredentialKind = Literal["agent-key", "operator-token"]
+CredentialKind = Literal["agent-key", "operator-token", "vault-token"]
 
-_PREFIXES: dict[CredentialKind, str] = {"agent-key": "agk", "operator-token": "opt"}
+_PREFIXES: dict[CredentialKind, str] = {"agent-key": "agk", "operator-token": "opt", "vault-token": "vlt"}
+_KINDS = {prefix: kind for kind, prefix in _PREFIXES.items()}
 _MAC_LENGTH = 32  # bytes: SHA-256
 _LONGEST_BASIC = 2048  # characters of an Authorization header
 
 # 43 characters hold 258 bits: the last one has two that must be zero, or one secret would have four spellings.
-_CREDENTIAL = re.compile(r"((?:agk|opt)_[0-9a-f]{16})\.([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])")
+_CREDENTIAL = re.compile(r"((?:agk|opt|vlt)_[0-9a-f]{16})\.([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])")
 _BASIC = re.compile(r"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]+={0,2})")
 _FORM_ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # compared through `matches`, in constant time, or not at all
 class Credential:
-    """An agent key or an operator token in the clear: only on its way in or, once, out."""
+    """An agent key, an operator token or a vault token in the clear: only on its way in or, once, out."""
 
     id: str
     secret: Secret
@@ -44,7 +45,7 @@ class Credential:
     @property
     def kind(self) -> CredentialKind:
         """What it is for, by its id."""
-        return "agent-key" if self.id.startswith(_PREFIXES["agent-key"]) else "operator-token"
+        return _KINDS[self.id.partition("_")[0]]
 
     def text(self) -> str:
         """Return the whole credential, to be shown once to whom it belongs."""

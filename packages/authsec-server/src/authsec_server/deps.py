@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _LONGEST_NAME: Final = 43  # characters of anything that has its place in a path
-_CREDENTIAL: Final = re.compile(r"(agk|opt)_[0-9a-f]{16}\.|eyJ")
+_CREDENTIAL: Final = re.compile(r"(agk|opt|vlt)_[0-9a-f]{16}\.|eyJ")
 _CLAIMED: Final = {
     "X-Agent-Name": "agent_name",
     "X-Access-Reason": "reason",

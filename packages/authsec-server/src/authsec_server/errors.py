@@ -7,7 +7,7 @@ AuthSecError
 ├── InvalidRequestError        mend the request (`field`)
 ├── NotFoundError              there is no such thing
 ├── ConflictError              it cannot be done in this state: look, then decide
-├── RefusedError               no token: `code` says why; asking again will not help
+├── RefusedError               no token or secret: `code` says why; asking again will not help
 ├── RateLimitedError           too many requests: wait for `retry_after` seconds
 ├── StorageUnavailableError    the database did not take it: nothing was done or disclosed; try again
 ├── DamagedAuditError          the audit is not what was written (`seq`): find out who changed it
@@ -57,6 +57,11 @@ RefusalCode = Literal[
     "subject_rejected",
     "target_malformed",
     "token_of_another",
+    "address_denied",
+    "approval_required",
+    "scope_denied",
+    "secret_not_found",
+    "token_exhausted",
 ]
 
 
@@ -99,7 +104,7 @@ class ConflictError(AuthSecError):
 
 
 class RefusedError(AuthSecError):
-    """No token is given.
+    """No token or secret is given.
 
     Attributes:
         reason: Which rule refused it; stable.

@@ -1,8 +1,8 @@
 """What an error looks like over HTTP: the one place where errors meet status codes and bodies.
 
-The endpoint that agents call answers `{"error", "details"?}`, as its clients expect, and the OAuth endpoints what
-RFC 6749 section 5.2 says; everything else answers RFC 9457 problems. No answer quotes what was sent: it may hold a key
-that stands in the wrong place.
+The endpoint that agents call answers `{"error", "details"?}`, as its clients expect, the OAuth endpoints what RFC 6749
+section 5.2 says, and the vault `{"error": {"code", "message"}}`; everything else answers RFC 9457 problems. No answer
+quotes what was sent: it may hold a key that stands in the wrong place.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ __all__ = [
     "Row",
     "SdkError",
     "Trouble",
+    "VaultError",
     "answer",
     "install",
     "oauth_responses",
@@ -55,10 +56,12 @@ __all__ = [
     "responses",
     "sdk_responses",
     "unexpected",
+    "vault_responses",
 ]
 
 SDK_PREFIX: Final = "/authsec/uflow/sdk/"
 OAUTH_PREFIX: Final = "/authsec/oauth2/"
+VAULT_PREFIX: Final = "/v1/"
 _MEDIA_TYPE: Final = "application/problem+json"
 # RFC 9110's, which Python took over in 3.13.
 _PHRASES: Final = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -120,6 +123,11 @@ REFUSALS: Final[Mapping[RefusalCode, int]] = {
     "subject_rejected": 400,
     "target_malformed": 400,
     "token_of_another": 403,
+    "address_denied": 403,
+    "approval_required": 403,
+    "scope_denied": 403,
+    "secret_not_found": 404,
+    "token_exhausted": 410,
 }
 # RFC 6749 section 5.2, RFC 8693 section 2.2.2. All are a 400, but for `invalid_client`, which is a 401.
 OAUTH_ERRORS: Final[Mapping[RefusalCode, str]] = {
@@ -139,6 +147,21 @@ OAUTH_ERRORS: Final[Mapping[RefusalCode, str]] = {
     "subject_rejected": "invalid_request",
     "target_malformed": "invalid_target",
     "token_of_another": "invalid_grant",
+}
+# What vault clients tell apart. A client that may do nothing any more hears what a wrong key hears.
+VAULT_ERRORS: Final[Mapping[RefusalCode, str]] = {
+    "client_disabled": "UNAUTHORIZED",
+    "client_revoked": "UNAUTHORIZED",
+    "approval_required": "APPROVAL_REQUIRED",
+    "secret_not_found": "SECRET_NOT_FOUND",
+}
+_VAULT_BY_STATUS: Final = {
+    401: "UNAUTHORIZED",
+    403: "SCOPE_DENIED",
+    404: "NOT_FOUND",
+    409: "CONFLICT",
+    410: "TOKEN_EXHAUSTED",
+    429: "RATE_LIMITED",
 }
 # Of what is no refusal; the standard knows no more than these.
 _OAUTH_BY_STATUS: Final = {429: "temporarily_unavailable", 500: "server_error", 503: "temporarily_unavailable"}
@@ -191,6 +214,19 @@ class OAuthError(BaseModel):
     error_description: str | None = None
 
 
+class VaultErrorBody(BaseModel):
+    """What went wrong: for programs, and for people."""
+
+    code: str
+    message: str
+
+
+class VaultError(BaseModel):
+    """An error of the vault, in the shape that vault clients for agents know."""
+
+    error: VaultErrorBody
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
     """What went wrong, before it takes one of the shapes.
@@ -213,6 +249,8 @@ def answer(scope: Scope, trouble: Trouble) -> Response:
     headers = {"Cache-Control": "no-store", **trouble.headers}
     if _is_oauth(scope):
         return _oauth_answer(trouble, headers)
+    if _is_vault(scope):
+        return _vault_answer(trouble, headers)
     if trouble.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if _is_sdk(scope):
@@ -240,6 +278,20 @@ def _oauth_answer(trouble: Trouble, headers: dict[str, str]) -> Response:
         headers["WWW-Authenticate"] = 'Basic realm="authsec"'
     shown = OAuthError(error=error, error_description=_NOT_DESCRIPTIVE.sub("'", trouble.detail))
     return JSONResponse(shown.model_dump(exclude_none=True), status, headers)
+
+
+def _vault_answer(trouble: Trouble, headers: dict[str, str]) -> Response:
+    status = HTTPStatus.BAD_REQUEST if trouble.status == HTTPStatus.UNPROCESSABLE_ENTITY else trouble.status
+    usual = "INTERNAL" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "VALIDATION_ERROR"
+    code = cast("Mapping[str, str]", VAULT_ERRORS).get(trouble.code) or _VAULT_BY_STATUS.get(status, usual)
+    if code == "UNAUTHORIZED":
+        status = HTTPStatus.UNAUTHORIZED
+        headers["WWW-Authenticate"] = "Bearer"
+    message = trouble.detail
+    if trouble.errors:
+        message = f"{message}: {'; '.join(f'{error.field}: {error.message}' for error in trouble.errors)}"
+    shown = VaultError(error=VaultErrorBody(code=code, message=message))
+    return JSONResponse(shown.model_dump(), status, headers)
 
 
 def install(app: FastAPI) -> None:
@@ -300,6 +352,11 @@ def oauth_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return _declared(OAuthError, {*statuses, 400, 401, 408, 413, 421, 429, 500, 503})
 
 
+def vault_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return what a route of the vault declares about its errors. Every one of them asks for a proof."""
+    return _declared(VaultError, {*statuses, 400, 401, 408, 413, 421, 429, 500, 503})
+
+
 def _declared(model: type[BaseModel], statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": model, "description": _phrase(status)} for status in sorted(statuses)}
 
@@ -355,6 +412,10 @@ def _is_sdk(scope: Scope) -> bool:
 
 def _is_oauth(scope: Scope) -> bool:
     return str(scope.get("path", "")).startswith(OAUTH_PREFIX)
+
+
+def _is_vault(scope: Scope) -> bool:
+    return f"{scope.get('path', '')}/".startswith(VAULT_PREFIX)
 
 
 def _phrase(status: int) -> str:

@@ -12,9 +12,10 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authsec_server.db.tables import client_keys, clients, roles, trust_delegations
+from authsec_core.vault_scopes import VaultAction, VaultScope
+from authsec_server.db.tables import client_keys, clients, roles, trust_delegations, vault_access
 
-__all__ = ["ClientState", "Delegation", "Standing", "StoredKey", "load_standings", "read_standings"]
+__all__ = ["ClientState", "Delegation", "Standing", "StoredKey", "VaultAccess", "load_standings", "read_standings"]
 
 ClientState = Literal["active", "disabled", "revoked"]
 
@@ -65,8 +66,29 @@ class Delegation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VaultAccess:
+    """What a client may do in the vault: what one of the scopes allows, as far as it lies in one of the namespaces.
+
+    Attributes:
+        namespaces: `*` is the whole vault; each other one has what is below it, too.
+    """
+
+    namespaces: tuple[str, ...] = ()
+    scopes: tuple[VaultScope, ...] = ()
+
+    def covers(self, action: VaultAction, path: str) -> bool:
+        """Return whether the client may do this with the secret at this path."""
+        return any(scope.covers(action, path) for scope in self.scopes) and any(
+            name == "*" or path.startswith(f"{name}/") for name in self.namespaces
+        )
+
+
+NO_ACCESS = VaultAccess()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """One client with its keys and delegations."""
+    """One client with its keys, its delegations and what it may do in the vault."""
 
     client_id: str
     name: str
@@ -77,10 +99,11 @@ class Standing:
     state: ClientState
     keys: tuple[StoredKey, ...]
     delegations: tuple[Delegation, ...]
+    vault: VaultAccess = NO_ACCESS
 
 
 async def load_standings(connection: AsyncConnection, client_ids: Collection[str]) -> dict[str, Standing]:
-    """Return the standing of each of these clients that exists. Three queries, however many there are."""
+    """Return the standing of each of these clients that exists. Four queries, however many there are."""
     return await connection.run_sync(read_standings, client_ids)
 
 
@@ -90,6 +113,7 @@ def read_standings(connection: sa.Connection, client_ids: Collection[str]) -> di
         return {}
     keys = _keys(connection, client_ids)
     delegations = _delegations(connection, client_ids)
+    access = _access(connection, client_ids)
     found = connection.execute(_CLIENTS, {"ids": list(client_ids)})
     return {
         row.client_id: Standing(
@@ -102,6 +126,7 @@ def read_standings(connection: sa.Connection, client_ids: Collection[str]) -> di
             state=row.state,
             keys=tuple(keys.get(row.client_id, ())),
             delegations=tuple(delegations.get(row.client_id, ())),
+            vault=access.get(row.client_id, NO_ACCESS),
         )
         for row in found
     }
@@ -140,6 +165,15 @@ def _delegations(connection: sa.Connection, client_ids: Collection[str]) -> dict
     return found
 
 
+def _access(connection: sa.Connection, client_ids: Collection[str]) -> dict[str, VaultAccess]:
+    return {
+        row.client_id: VaultAccess(
+            namespaces=tuple(row.namespaces), scopes=tuple(VaultScope.parse(scope) for scope in row.scopes)
+        )
+        for row in connection.execute(_ACCESS, {"ids": list(client_ids)})
+    }
+
+
 # Made once: putting them together takes longer than SQLite takes to answer them.
 _IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
 _CLIENTS = sa.select(
@@ -159,6 +193,7 @@ _KEYS = sa.select(
     client_keys.c.not_after,
     client_keys.c.revoked_at,
 ).where(client_keys.c.client_id.in_(_IDS))
+_ACCESS = sa.select(vault_access).where(vault_access.c.client_id.in_(_IDS))
 _DELEGATIONS = (
     sa.select(trust_delegations, roles.c.permissions)
     .join(roles, roles.c.name == trust_delegations.c.role)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -19,10 +19,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_core._clock import Clock
-from authsec_server.agents.standing import Standing
+from authsec_server.agents.standing import Standing, load_standings
 from authsec_server.audit import memory
 from authsec_server.audit.entry import Caller, Entry
-from authsec_server.audit.memory import Memory
+from authsec_server.audit.memory import Memory, Want
 from authsec_server.audit.page import Page
 from authsec_server.db.engine import Database
 from authsec_server.errors import StorageUnavailableError
@@ -50,7 +50,7 @@ class Slot:
         index: The place in the status lists that a token would have.
         kid: The signing key that is active now.
         issuers: The registered issuers that are trusted now: their ids, each with the number of its last change.
-        parent: The row in `tokens` that the question's `parent_jti` names, if there is one.
+        found: What there is of what the question `wants`.
         is_used: Whether the question's `mark` was used before.
     """
 
@@ -58,7 +58,7 @@ class Slot:
     index: int
     kid: str
     issuers: frozenset[tuple[str, int]] = frozenset()
-    parent: Any = None
+    found: Mapping[Want, Any] = field(default_factory=dict)
     is_used: bool = False
 
 
@@ -88,8 +88,8 @@ class Question(Protocol[R_co]):
         ...
 
     @property
-    def parent_jti(self) -> str | None:
-        """The token of ours that it rests on."""
+    def wants(self) -> Sequence[Want]:
+        """What else has to be looked up for it."""
         ...
 
     @property
@@ -108,7 +108,7 @@ class Settled:
 
     entry: Entry
     client_id: None = None
-    parent_jti: None = None
+    wants: tuple[()] = ()
     mark: None = None
 
     def judge(self, standing: Standing | None, slot: Slot) -> Verdict[None]:
@@ -133,6 +133,22 @@ class Change:
     def record(self, entry: Entry) -> None:
         """Add an audit entry to the transaction."""
         self.entries.append(entry)
+
+    async def judge(self, question: Question[T]) -> T:
+        """Decide a question here, where its answer can be acted upon; what it decides is recorded.
+
+        It sees what this transaction has changed, and must not use a mark, or be issued a row of `tokens`.
+        """
+        asked_about = [] if question.client_id is None else [question.client_id]
+        standings = await load_standings(self.connection, asked_about)
+        found = await self.connection.run_sync(memory.looked_up, set(question.wants))
+        standing = None if question.client_id is None else standings.get(question.client_id)
+        verdict = question.judge(standing, Slot(at=self.at, index=-1, kid="", found=found))
+        if question.mark is not None or verdict.token is not None:
+            raise RuntimeError("this question has to be settled with others: hand it to Ledger.judge")
+        if verdict.entry is not None:
+            self.record(verdict.entry)
+        return verdict.result
 
     def policy_changed(self) -> None:
         """Say that clients, keys, roles, delegations or signing keys are not what they were."""
@@ -302,7 +318,7 @@ class Ledger:
         page = Page.open(connection)
         asked_about = {question.client_id for question in questions if question.client_id is not None}
         known = self._memory.recall(connection, page.policy_version, asked_about)
-        found = memory.parents(connection, {question.parent_jti for question in questions} - {None})
+        found = memory.looked_up(connection, {want for question in questions for want in question.wants})
         used = memory.used(connection, {question.mark for question in questions} - {None})
         at = self._clock.wall()
         outcomes: list[_Outcome] = []
@@ -313,7 +329,7 @@ class Ledger:
                 index=page.next_index,
                 kid=known.kid,
                 issuers=known.issuers,
-                parent=None if question.parent_jti is None else found.get(question.parent_jti),
+                found=found,
                 is_used=question.mark in used,
             )
             try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,10 @@ from authsec_server.agents.standing import Standing, read_standings
 from authsec_server.db import tables
 from authsec_server.errors import StorageUnavailableError
 
-__all__ = ["Known", "Memory", "parents", "used"]
+__all__ = ["Known", "Memory", "Reader", "Want", "looked_up", "parents", "used"]
+
+Reader = Callable[[sa.Connection, Collection[str]], Mapping[str, Any]]
+Want = tuple[Reader, str]  # what reads facts of a kind, for all who ask at once; and the name of the one that is wanted
 
 _MOST_REMEMBERED: Final = 10_000  # clients
 
@@ -64,10 +67,16 @@ class Memory:
         return Known(self._standings, self._kid, self._issuers)
 
 
-def parents(connection: sa.Connection, jtis: Collection[str | None]) -> dict[str, Any]:
-    """Return the rows of these tokens, by their `jti`."""
-    if not jtis:
-        return {}
+def looked_up(connection: sa.Connection, wants: Collection[Want]) -> dict[Want, Any]:
+    """Return what there is of what is wanted. One call of each reader, however many want it."""
+    names: dict[Reader, set[str]] = {}
+    for reader, name in wants:
+        names.setdefault(reader, set()).add(name)
+    return {(reader, name): fact for reader in names for name, fact in reader(connection, names[reader]).items()}
+
+
+def parents(connection: sa.Connection, jtis: Collection[str]) -> dict[str, Any]:
+    """Return the rows of these tokens, by their `jti`. A `Reader`."""
     found = connection.execute(sa.select(tables.tokens).where(tables.tokens.c.jti.in_(jtis)))
     return {row.jti: row for row in found}
 

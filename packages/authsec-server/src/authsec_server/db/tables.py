@@ -9,6 +9,8 @@ import sqlalchemy as sa
 
 __all__ = [
     "METADATA",
+    "approval_votes",
+    "approvals",
     "audit",
     "checkpoints",
     "client_keys",
@@ -19,11 +21,15 @@ __all__ = [
     "operators",
     "rate_limits",
     "roles",
+    "secret_versions",
+    "secrets",
     "server",
     "signing_keys",
     "tokens",
     "trust_delegations",
     "used_marks",
+    "vault_access",
+    "vault_tokens",
     "withdrawals",
 ]
 
@@ -93,6 +99,7 @@ client_keys = sa.Table(
     sa.Column("mac", sa.LargeBinary),  # of a key that the authority made
     sa.Column("jwk", _Json),  # the public half of one that the agent keeps (private_key_jwt)
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("created_by", sa.Text),  # who has seen it, and so cannot approve what is asked with it
     sa.Column("not_after", sa.Double),
     sa.Column("revoked_at", sa.Double),
     sa.CheckConstraint("(mac IS NULL) <> (jwk IS NULL)", name="one_kind"),
@@ -225,6 +232,96 @@ rate_limits = sa.Table(
     METADATA,
     sa.Column("bucket", sa.Text, primary_key=True),
     sa.Column("full_at", sa.Double, nullable=False, index=True),
+)
+
+# What a client may do in the vault; without a row it may do nothing.
+vault_access = sa.Table(
+    "vault_access",
+    METADATA,
+    sa.Column("client_id", sa.ForeignKey("clients.client_id"), primary_key=True),
+    sa.Column("namespaces", _Json, nullable=False),
+    sa.Column("scopes", _Json, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("updated_by", sa.Text, nullable=False),
+)
+
+# The secrets, without their values. What was deleted keeps its row, so that no version is ever used again: what was
+# sealed as one would open as the other.
+secrets = sa.Table(
+    "secrets",
+    METADATA,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("secret_id", sa.Text, nullable=False, unique=True),
+    sa.Column("version", sa.Integer, nullable=False),  # the latest
+    sa.Column("secret_type", sa.Text, nullable=False),
+    sa.Column("access_tier", sa.Text, nullable=False),
+    sa.Column("metadata", _Json, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("deleted_at", sa.Double),
+    _one_of("access_tier", "standard", "sensitive", "critical"),
+)
+
+secret_versions = sa.Table(
+    "secret_versions",
+    METADATA,
+    sa.Column("path", sa.ForeignKey("secrets.path"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("access_tier", sa.Text, nullable=False),  # what it was written under
+    sa.Column("wrapped_key", sa.LargeBinary, nullable=False),  # the data key, sealed with the master key
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # the value, sealed with the data key
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),  # the client
+    _one_of("access_tier", "standard", "sensitive", "critical"),
+)
+
+vault_tokens = sa.Table(
+    "vault_tokens",
+    METADATA,
+    sa.Column("token_id", sa.Text, primary_key=True),
+    sa.Column("mac", sa.LargeBinary, nullable=False),
+    sa.Column("client_id", sa.ForeignKey("clients.client_id"), nullable=False, index=True),
+    sa.Column("key_id", sa.Text, nullable=False),  # what it was asked for with: it ends with that
+    sa.Column("scopes", _Json, nullable=False),
+    sa.Column("access_tier", sa.Text, nullable=False),  # the highest that was approved
+    sa.Column("max_uses", sa.Integer),
+    sa.Column("uses", sa.Integer, nullable=False),
+    sa.Column("ip_allowlist", _Json),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False, index=True),
+    sa.Column("revoked_at", sa.Double),
+    _one_of("access_tier", "standard", "sensitive", "critical"),
+    sa.CheckConstraint("uses >= 0 AND (max_uses IS NULL OR uses <= max_uses)", name="uses"),
+)
+
+# Tokens that were asked for and need somebody's consent first.
+approvals = sa.Table(
+    "approvals",
+    METADATA,
+    sa.Column("approval_id", sa.Text, primary_key=True),
+    sa.Column("client_id", sa.ForeignKey("clients.client_id"), nullable=False),
+    sa.Column("access_tier", sa.Text, nullable=False),
+    sa.Column("wanted", _Json, nullable=False),  # the token, as it was asked for
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False, index=True),
+    sa.Column("approved_at", sa.Double),  # by the last one who was needed
+    sa.Column("token_id", sa.Text),  # what it was redeemed for
+    _one_of("access_tier", "sensitive", "critical"),
+    _one_of("status", "pending", "approved", "denied", "redeemed"),
+    sa.Index(None, "status", "created_at", "approval_id"),
+)
+
+approval_votes = sa.Table(
+    "approval_votes",
+    METADATA,
+    sa.Column("approval_id", sa.ForeignKey("approvals.approval_id"), primary_key=True),
+    sa.Column("operator_id", sa.ForeignKey("operators.operator_id"), primary_key=True),
+    sa.Column("decision", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    _one_of("decision", "approve", "deny"),
 )
 
 signing_keys = sa.Table(

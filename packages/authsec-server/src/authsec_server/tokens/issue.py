@@ -15,13 +15,14 @@ from authsec_server.agents.proofs import NoGoodProof, Proof, Proven
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
 from authsec_server.audit.ledger import Ledger, Slot, Verdict
+from authsec_server.audit.memory import Want, parents
 from authsec_server.errors import RefusedError
 from authsec_server.ids import random_uuid
 from authsec_server.keys.keyring import Keyring
 from authsec_server.limits.service import Limits
 from authsec_server.tokens.claims import IssuedToken, TokenKind
 from authsec_server.tokens.policy import Ask, Caps, Grant, decide
-from authsec_server.tokens.subjects import Subject, bounded
+from authsec_server.tokens.subjects import Moment, Subject, bounded
 
 __all__ = ["ClientRequest", "ExchangeRequest", "Issuing", "SignedToken", "TokenRequest", "TokenService"]
 
@@ -132,7 +133,7 @@ class TokenService:
 class _Question(Generic[T]):
     """Whatever a client asks for: its proof is looked at first, and a refusal is on record."""
 
-    parent_jti: str | None = None
+    wants: tuple[Want, ...] = ()
 
     def __init__(self, request: ClientRequest, action: str) -> None:
         self.client_id = request.client_id
@@ -209,12 +210,17 @@ class _Grant(_Question[IssuedToken]):
         self._request = request
         self._issuing = issuing
         self._jti = random_uuid()
-        self.parent_jti = None if self._subject is None else self._subject.parent_jti
+        self._parent: Want | None = None
+        if self._subject is not None and self._subject.parent_jti is not None:
+            self._parent = (parents, self._subject.parent_jti)
+            self.wants = (self._parent,)
 
     def _allowed(self, standing: Standing, proven: Proven, slot: Slot) -> Verdict[IssuedToken | RefusedError]:
         ask, on_behalf = self._request.ask, None
         if self._subject is not None:
-            ask, on_behalf = bounded(self._subject, ask, standing, slot, self._issuing.caps)
+            parent = None if self._parent is None else slot.found.get(self._parent)
+            moment = Moment(at=slot.at, issuers=slot.issuers, parent=parent)
+            ask, on_behalf = bounded(self._subject, ask, standing, moment, self._issuing.caps)
         grant = decide(standing, ask, self._issuing.caps, slot.at)
         if not isinstance(grant, Grant):
             raise RefusedError(grant.code, grant.message)

@@ -39,23 +39,19 @@ MOST_ACTORS: Final = 4  # in one chain
 MOST_EXCHANGES: Final = 8  # of one token, those included with which a client narrows its own: a revocation follows them
 
 
-class Moment(Protocol):
-    """What the transaction knows; see `audit.ledger.Slot`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """What the transaction knows; see `audit.ledger.Slot`.
 
-    @property
-    def at(self) -> float:
-        """Epoch seconds."""
-        ...
+    Attributes:
+        at: Epoch seconds.
+        issuers: The issuers that are trusted now.
+        parent: The row of the token that it rests on; None where there is none.
+    """
 
-    @property
-    def issuers(self) -> frozenset[tuple[str, int]]:
-        """The issuers that are trusted now."""
-        ...
-
-    @property
-    def parent(self) -> Any:
-        """The row of the token that it rests on."""
-        ...
+    at: float
+    issuers: frozenset[tuple[str, int]]
+    parent: Any
 
 
 class Subject(Protocol):
