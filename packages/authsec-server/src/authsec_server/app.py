@@ -18,6 +18,7 @@ import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
 import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
+import authsec_server.vault.secret_routes as secret_routes
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._version import __version__
 from authsec_core.wire import DELEGATION_TOKEN_PATH
@@ -81,6 +82,7 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         keys.admin,
         issuers.router,
         operators.router,
+        secret_routes.router,
         audit.router,
         telemetry.router,
     ):

@@ -50,6 +50,8 @@ from authsec_server.tokens.service import PURGED_AT_ONCE, TokenRecords
 from authsec_server.tokens.status import StatusLists
 from authsec_server.tokens.withdraw import Withdrawals
 from authsec_server.vault.asking import Asking
+from authsec_server.vault.envelope import Envelope
+from authsec_server.vault.secrets import Secrets
 
 __all__ = ["SYSTEM", "Authority", "database_of", "initialise", "system_caller"]
 
@@ -137,6 +139,7 @@ class Authority:
             database, self.keyring.active(), issuer=settings.issuer, clock=clock, ttl=settings.status_list_ttl
         )
         self.vault: Final = Asking(self.ledger, database, pepper=pepper, limits=self.limits)
+        self.secrets: Final = Secrets(self.vault, Envelope(master, tenant=settings.tenant_id))
         self.audit: Final = AuditLog(database)
         self.checkpoints: Final = Checkpoints(
             database,
