@@ -18,6 +18,8 @@ import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
 import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
+import authsec_server.vault.access_routes as vault_access
+import authsec_server.vault.token_routes as vault_tokens
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._version import __version__
 from authsec_core.wire import DELEGATION_TOKEN_PATH
@@ -83,6 +85,8 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         operators.router,
         audit.router,
         telemetry.router,
+        vault_access.router,
+        vault_tokens.router,
     ):
         app.include_router(router)
     app.state.metrics = metrics

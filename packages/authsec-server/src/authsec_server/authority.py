@@ -49,7 +49,9 @@ from authsec_server.tokens.policy import Caps
 from authsec_server.tokens.service import PURGED_AT_ONCE, TokenRecords
 from authsec_server.tokens.status import StatusLists
 from authsec_server.tokens.withdraw import Withdrawals
+from authsec_server.vault.access import AgentAccess
 from authsec_server.vault.asking import Asking
+from authsec_server.vault.tokens import TokenLimits, VaultTokens
 
 __all__ = ["SYSTEM", "Authority", "database_of", "initialise", "system_caller"]
 
@@ -137,6 +139,16 @@ class Authority:
             database, self.keyring.active(), issuer=settings.issuer, clock=clock, ttl=settings.status_list_ttl
         )
         self.vault: Final = Asking(self.ledger, database, pepper=pepper, limits=self.limits)
+        self.vault_access: Final = AgentAccess(self.ledger, database)
+        self.vault_tokens: Final = VaultTokens(
+            self.vault,
+            self.ledger,
+            limits=TokenLimits(
+                max_ttl=settings.max_vault_token_ttl,
+                critical_delay=settings.critical_delay,
+                approval_lifetime=settings.approval_lifetime,
+            ),
+        )
         self.audit: Final = AuditLog(database)
         self.checkpoints: Final = Checkpoints(
             database,

@@ -124,7 +124,10 @@ REFUSALS: Final[Mapping[RefusalCode, int]] = {
     "target_malformed": 400,
     "token_of_another": 403,
     "address_denied": 403,
+    "approval_denied": 403,
+    "approval_ended": 403,
     "approval_required": 403,
+    "not_found": 404,
     "scope_denied": 403,
     "secret_not_found": 404,
     "token_exhausted": 410,
@@ -152,6 +155,7 @@ OAUTH_ERRORS: Final[Mapping[RefusalCode, str]] = {
 VAULT_ERRORS: Final[Mapping[RefusalCode, str]] = {
     "client_disabled": "UNAUTHORIZED",
     "client_revoked": "UNAUTHORIZED",
+    "approval_ended": "APPROVAL_REQUIRED",
     "approval_required": "APPROVAL_REQUIRED",
     "secret_not_found": "SECRET_NOT_FOUND",
 }

@@ -1,11 +1,18 @@
-"""What a request to the vault says of who makes it, and which path it means: HTTP only."""
+"""What a request to the vault says of who makes it, and which path it means: HTTP only.
+
+Every route for agents is a `VaultRoute`, and takes `Asks` or calls `vault_request`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import unquote
 
-from fastapi import Request
+from fastapi import Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from authsec_core.vault_scopes import check_namespace
 from authsec_server import deps
@@ -16,9 +23,10 @@ from authsec_server.vault.questions import VaultRequest
 if TYPE_CHECKING:
     from authsec_server.vault.asking import Owner
 
-__all__ = ["SECRETS", "secret_path", "vault_request"]
+__all__ = ["SECRETS", "Asks", "VaultRoute", "secret_path", "vault_request"]
 
-SECRETS = "/v1/secrets/"
+SECRETS: Final = "/v1/secrets/"
+_BEARER: Final = HTTPBearer(auto_error=False, scheme_name="vault", description="An agent key, or a vault token.")
 
 
 async def vault_request(request: Request) -> tuple[VaultRequest, Owner | None]:
@@ -41,6 +49,33 @@ async def vault_request(request: Request) -> tuple[VaultRequest, Owner | None]:
         VaultRequest(presented=presented, request_id=deps.request_id(request), claimed=deps.claimed(request)),
         owner,
     )
+
+
+async def _asks(
+    request: Request, _shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)] = None
+) -> VaultRequest:
+    return (await vault_request(request))[0]
+
+
+Asks = Annotated[VaultRequest, Depends(_asks)]
+
+
+class VaultRoute(APIRoute):
+    """A route of the vault: what is wrong with a request is told to those alone who have proven who they are."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what handles a request. Called by FastAPI, once."""
+        handle = super().get_route_handler()
+
+        async def tell_who_may_know(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (RequestValidationError, InvalidRequestError):
+                asked, _ = await vault_request(request)
+                await deps.authority(request).vault.prove(asked)
+                raise
+
+        return tell_who_may_know
 
 
 def secret_path(request: Request) -> tuple[str, bool]:
