@@ -356,9 +356,14 @@ def oauth_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return _declared(OAuthError, {*statuses, 400, 401, 408, 413, 421, 429, 500, 503})
 
 
-def vault_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what a route of the vault declares about its errors. Every one of them asks for a proof."""
-    return _declared(VaultError, {*statuses, 400, 401, 408, 413, 421, 429, 500, 503})
+def vault_responses(*statuses: int, public: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return what a route of the vault declares about its errors.
+
+    Args:
+        public: It asks for no proof.
+    """
+    proven = set[int]() if public else {400, 401, 429}
+    return _declared(VaultError, {*statuses, *proven, 408, 413, 421, 500, 503})
 
 
 def _declared(model: type[BaseModel], statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:

@@ -6,7 +6,7 @@ its, asks for something.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -107,11 +107,20 @@ def checked_access(namespaces: Collection[str], scopes: Collection[str], *, pref
     return VaultAccess(namespaces=tuple(sorted(set(namespaces))), scopes=parsed)
 
 
-async def give_access(change: Change, caller: Caller, client_id: str, access: VaultAccess, *, subject: str) -> None:
+async def give_access(
+    change: Change,
+    caller: Caller,
+    client_id: str,
+    access: VaultAccess,
+    *,
+    subject: str,
+    said: Mapping[str, str] | None = None,
+) -> None:
     """Store what a client may do, and record it.
 
     Args:
         subject: The client's SPIFFE ID.
+        said: What else the entry is to say.
     """
     row = {
         "namespaces": list(access.namespaces),
@@ -132,7 +141,7 @@ async def give_access(change: Change, caller: Caller, client_id: str, access: Va
             client_id=client_id,
             subject=subject,
             scope=format_vault_scopes(access.scopes),
-            details={"namespaces": list(access.namespaces)},
+            details={"namespaces": list(access.namespaces), **(said or {})},
         )
     )
 

@@ -16,15 +16,7 @@ from authsec_server.db.tables import approval_votes, approvals, operators
 from authsec_server.vault.policy import AccessTier
 from authsec_server.vault.wanted import WantedToken
 
-__all__ = [
-    "NEEDED",
-    "Approval",
-    "ApprovalState",
-    "Vote",
-    "read_approvals",
-    "read_open",
-    "votes_of",
-]
+__all__ = ["NEEDED", "Approval", "ApprovalState", "Vote", "approval_of", "read_approvals", "read_open", "votes_of"]
 
 ApprovalState = Literal["pending", "approved", "denied", "redeemed", "ended"]
 NEEDED: Final[dict[AccessTier, int]] = {"standard": 0, "sensitive": 1, "critical": 2}  # operators who approve

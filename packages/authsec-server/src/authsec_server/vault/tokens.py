@@ -19,6 +19,7 @@ from authsec_server.credentials import Credential, Pepper
 from authsec_server.db.tables import approval_votes, approvals, vault_tokens
 from authsec_server.errors import ConflictError, RefusedError
 from authsec_server.ids import random_uuid
+from authsec_server.tokens.service import PURGED_AT_ONCE
 from authsec_server.vault.approvals import Approval, read_approvals, read_open
 from authsec_server.vault.asking import Asking
 from authsec_server.vault.policy import AccessTier, Holder, VaultToken, higher
@@ -30,7 +31,6 @@ __all__ = ["IssuedToken", "TokenLimits", "VaultTokens", "Waiting"]
 
 MOST_OPEN: Final = 32  # requests of one agent that wait for consent, or for it to come and get the token
 _KEPT_AFTER_END: Final = 86_400  # seconds: for "what became of this?"
-_PURGED_AT_ONCE: Final = 5_000  # rows, so that nobody waits long for the purge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +119,11 @@ class VaultTokens:
 
         async def work(change: Change) -> int:
             before = change.at - _KEPT_AFTER_END
-            old = sa.select(approvals.c.approval_id).where(approvals.c.expires_at < before).limit(_PURGED_AT_ONCE)
+            old = sa.select(approvals.c.approval_id).where(approvals.c.expires_at < before).limit(PURGED_AT_ONCE)
             votes = sa.delete(approval_votes).where(approval_votes.c.approval_id.in_(old))
             await change.connection.execute(votes)
             asked = await change.connection.execute(sa.delete(approvals).where(approvals.c.approval_id.in_(old)))
-            over = sa.select(vault_tokens.c.token_id).where(vault_tokens.c.expires_at < before).limit(_PURGED_AT_ONCE)
+            over = sa.select(vault_tokens.c.token_id).where(vault_tokens.c.expires_at < before).limit(PURGED_AT_ONCE)
             ended = await change.connection.execute(sa.delete(vault_tokens).where(vault_tokens.c.token_id.in_(over)))
             return asked.rowcount + ended.rowcount
 
@@ -249,7 +249,8 @@ class _Redeem(_Asks):
         if state == "denied":
             raise RefusedError("approval_denied", "an operator denied this token")
         if state in ("redeemed", "ended"):
-            raise RefusedError("approval_ended", f"the approval was {state}: ask for another")
+            how = "was used" if state == "redeemed" else "has ended"
+            raise RefusedError("approval_ended", f"the approval {how}: ask for another token")
         waiting = self._waits(approval)
         if waiting.good_from is None or slot.at < waiting.good_from:
             return Verdict(result=waiting, entry=None)  # nothing new was asked, and nothing given
