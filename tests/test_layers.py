@@ -80,8 +80,10 @@ PURE_AT_THE_AUTHORITY = (
     "operators.access",
     "tokens.claims",
     "tokens.policy",
-    "vault.policy",
     "tokens.subjects",
+    "vault.env_text",
+    "vault.policy",
+    "vault.values",
 )
 
 # Each layer may import from itself and from those above it in this list, as architecture.md draws them.

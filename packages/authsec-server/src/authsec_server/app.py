@@ -22,6 +22,7 @@ import authsec_server.vault.access_routes as vault_access
 import authsec_server.vault.account_routes as vault_account
 import authsec_server.vault.agent_routes as vault_agents
 import authsec_server.vault.approval_routes as vault_approvals
+import authsec_server.vault.secret_routes as secret_routes
 import authsec_server.vault.token_routes as vault_tokens
 import authsec_server.vault.trail_routes as vault_trail
 from authsec_core._clock import SYSTEM_CLOCK, Clock
@@ -87,6 +88,7 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         keys.admin,
         issuers.router,
         operators.router,
+        secret_routes.router,
         audit.router,
         telemetry.router,
         vault_access.router,

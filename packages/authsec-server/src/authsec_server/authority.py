@@ -54,6 +54,8 @@ from authsec_server.vault.account import Accounts
 from authsec_server.vault.agents import VaultAgents
 from authsec_server.vault.approvers import Approvers
 from authsec_server.vault.asking import Asking
+from authsec_server.vault.envelope import Envelope
+from authsec_server.vault.secrets import Secrets
 from authsec_server.vault.tokens import TokenLimits, VaultTokens
 from authsec_server.vault.trail import Trail
 
@@ -157,6 +159,7 @@ class Authority:
         self.vault_agents: Final = VaultAgents(self.agents, database)
         self.vault_accounts: Final = Accounts(self.vault, database)
         self.vault_trail: Final = Trail(database)
+        self.secrets: Final = Secrets(self.vault, Envelope(master, tenant=settings.tenant_id))
         self.audit: Final = AuditLog(database)
         self.checkpoints: Final = Checkpoints(
             database,

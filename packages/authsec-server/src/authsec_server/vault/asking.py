@@ -21,7 +21,7 @@ from authsec_server.limits.service import Limits
 from authsec_server.vault.policy import Holder, Presented
 from authsec_server.vault.questions import VaultQuestion, VaultRequest, WhoAsks
 
-__all__ = ["Asking", "Owner"]
+__all__ = ["Asker", "Asking", "Owner"]
 
 _MOST_REMEMBERED: Final = 10_000  # credentials
 _log = logging.getLogger("authsec.server")
@@ -39,6 +39,10 @@ class Owner:
 
     client_id: str
     is_counted: bool
+
+
+Asker = tuple[VaultRequest, Owner | None]
+"""Who asks, unproven as yet, and what is known of the credential."""
 
 
 class Asking:

@@ -88,13 +88,13 @@ class VaultQuestion(Generic[T]):
     def _entry(self, holder: Holder, *, details: Mapping[str, Any] | None = None, **more: Any) -> Entry:
         client, token = holder.client, holder.token
         return Entry(
-            action=self._action,
             caller=self._caller(Actor(kind="agent", id=client.client_id, name=client.name)),
             client_id=client.client_id,
             subject=client.spiffe_id,
             asked=self._asked,
             claimed=self._request.claimed,
             **{
+                "action": self._action,
                 "jti": None if token is None else token.token_id,
                 "scope": None if token is None else format_vault_scopes(token.scopes),
                 **more,
@@ -123,7 +123,7 @@ class WhoAsks(VaultQuestion[Holder]):
     """Asks for nothing but to be recognised. Only a refusal is on record."""
 
     def __init__(self, request: VaultRequest, pepper: Pepper) -> None:
-        super().__init__(request, "vault.request", pepper)
+        super().__init__(request, "vault.denied", pepper)
 
     def _allowed(self, holder: Holder, slot: Slot) -> Verdict[Holder | RefusedError]:
         return Verdict(result=holder, entry=None)

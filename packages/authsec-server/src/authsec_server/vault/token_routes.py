@@ -14,7 +14,7 @@ from authsec_server.problems import vault_responses
 from authsec_server.shapes import Reply, Uuid, When
 from authsec_server.vault.access_routes import VaultScopeText
 from authsec_server.vault.policy import AccessTier
-from authsec_server.vault.requests import Asks, VaultRoute
+from authsec_server.vault.requests import PROOF, Asks, VaultRoute
 from authsec_server.vault.tokens import IssuedToken, Waiting
 from authsec_server.vault.wanted import LONGEST_DESCRIPTION, MOST_ADDRESSES, MOST_USES, wanted_token
 
@@ -90,9 +90,10 @@ class WaitingReply(Reply):
     operation_id="vault_token_issue",
     summary="Ask for a token",
     responses=vault_responses(403, 404, 409),
+    openapi_extra=PROOF,
 )
 async def issue(
-    request: Request, response: Response, asked: Asks, body: NewVaultToken
+    request: Request, response: Response, asker: Asks, body: NewVaultToken
 ) -> VaultTokenReply | WaitingReply:
     """Give an agent a token for less than it may do itself; or say whose consent it has to wait for."""
     vault_tokens = deps.authority(request).vault_tokens
@@ -100,7 +101,7 @@ async def issue(
     if body.approval_id is not None:
         if body.model_fields_set != _ALONE:
             raise InvalidRequestError("approval_id stands alone: the token is the one that was asked for")
-        return _shown(await vault_tokens.redeem(asked, body.approval_id))
+        return _shown(await vault_tokens.redeem(asker[0], body.approval_id))
     wanted = wanted_token(
         body.scopes or (),
         max_ttl=vault_tokens.limits.max_ttl,
@@ -110,7 +111,7 @@ async def issue(
         description=body.description,
         tier=body.access_tier,
     )
-    return _shown(await vault_tokens.issue(asked, wanted))
+    return _shown(await vault_tokens.issue(asker[0], wanted))
 
 
 @router.delete(
@@ -119,10 +120,11 @@ async def issue(
     summary="Take a token back",
     status_code=204,
     responses=vault_responses(403, 404),
+    openapi_extra=PROOF,
 )
-async def revoke(request: Request, asked: Asks, token_id: TokenId) -> Response:
+async def revoke(request: Request, asker: Asks, token_id: TokenId) -> Response:
     """Take back a token of the agent's, or the very token that is shown. It is not good for anything from now on."""
-    await deps.authority(request).vault_tokens.revoke(asked, token_id)
+    await deps.authority(request).vault_tokens.revoke(asker[0], token_id)
     return Response(status_code=204)
 
 
