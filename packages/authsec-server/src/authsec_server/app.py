@@ -101,6 +101,9 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         app.include_router(router)
     app.state.metrics = metrics
     problems.install(app)
-    app.add_middleware(Direct, path=DELEGATION_TOKEN_PATH, handler=tokens.delegation_token)
+    app.add_middleware(
+        Direct,
+        handlers={DELEGATION_TOKEN_PATH: tokens.delegation_token, secret_routes.AT_A_PATH: secret_routes.get},
+    )
     middleware.install(app, settings, clock=clock, observer=metrics)
     return app
