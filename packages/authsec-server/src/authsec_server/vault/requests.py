@@ -1,10 +1,13 @@
-"""What a request to the vault says of who makes it, and which path it means: HTTP only."""
+"""What a request to the vault says of who makes it, and which path it means: HTTP only.
+
+Every route for agents is a `VaultRoute`, and takes `Asks` or calls `vault_request`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 from urllib.parse import unquote
 
 from fastapi import Depends, HTTPException, Request, Response
@@ -13,16 +16,16 @@ from fastapi.routing import APIRoute
 
 from authsec_core.vault_scopes import check_namespace
 from authsec_server import deps
-from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.credentials import parse
 from authsec_server.errors import InvalidRequestError, RefusedError
 from authsec_server.vault.asking import Asker
-from authsec_server.vault.policy import Holder
-from authsec_server.vault.questions import VaultQuestion, VaultRequest
+from authsec_server.vault.questions import VaultRequest
 
-__all__ = ["SECRETS", "Asks", "VaultRoute", "asking", "secret_path", "vault_request"]
+__all__ = ["PROOF", "SECRETS", "Asks", "VaultRoute", "asking", "secret_path", "vault_request"]
 
-SECRETS = "/v1/secrets/"
+SECRETS: Final = "/v1/secrets/"
+PROOF: Final[dict[str, Any]] = {"security": [{"agent key": []}, {"vault token": []}]}
+"""What the description of a route says of who may ask."""
 
 
 async def vault_request(request: Request) -> Asker:
@@ -61,7 +64,7 @@ async def asking(request: Request) -> AsyncIterator[Asker]:
     try:
         yield asker
     except (InvalidRequestError, RequestValidationError, HTTPException):
-        await _prove(request, asker[0])
+        await deps.authority(request).vault.prove(asker[0])
         raise
 
 
@@ -106,15 +109,3 @@ def secret_path(request: Request, *, before: str = "") -> tuple[str, bool]:
     except ValueError as exc:
         reason = "the path is not UTF-8" if isinstance(exc, UnicodeError) else str(exc)
     raise InvalidRequestError(reason, field="path")
-
-
-class _Proof(VaultQuestion[None]):
-    """Are they who they say? Nothing is disclosed, and only a no is recorded."""
-
-    def _allowed(self, holder: Holder, slot: Slot) -> Verdict[RefusedError | None]:
-        return Verdict(result=None, entry=None)
-
-
-async def _prove(request: Request, asked: VaultRequest) -> None:
-    inner = deps.authority(request)
-    await inner.vault.settle(_Proof(asked, "vault.denied", inner.pepper), asked.presented.address)

@@ -17,7 +17,7 @@ from authsec_server.errors import InvalidRequestError
 from authsec_server.problems import vault_responses
 from authsec_server.vault.policy import AccessTier
 from authsec_server.vault.reading import Listing
-from authsec_server.vault.requests import Asks, VaultRoute, asking, secret_path
+from authsec_server.vault.requests import PROOF, Asks, VaultRoute, asking, secret_path
 from authsec_server.vault.values import LARGEST_VALUE, Secret, SecretType, Wanted
 
 __all__ = ["AT_A_PATH", "get", "router"]
@@ -134,7 +134,7 @@ def _takes(*query: tuple[str, str, dict[str, Any]], path: bool = True) -> dict[s
         described = "Namespace and key, with slashes between them; those of the namespace may be percent-encoded."
         schema = {"type": "string", "maxLength": LONGEST_PATH, "examples": ["production/openai/api-key"]}
         parameters.append({"name": "path", "in": "path", "required": True, "description": described, "schema": schema})
-    return {"parameters": parameters, "security": [{"agent key": []}, {"vault token": []}]}
+    return {"parameters": parameters, **PROOF}
 
 
 _AFTER: Final = ("after", "The `next` of the page before.", {"type": "string"})
