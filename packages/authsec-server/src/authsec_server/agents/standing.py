@@ -92,6 +92,12 @@ class VaultAccess:
             for name in self.namespaces
         )
 
+    def includes(self, scope: VaultScope) -> bool:
+        """Return whether the client may do all that this scope allows."""
+        return any(own.includes(scope) for own in self.scopes) and any(
+            name == "*" or scope.pattern.startswith(f"{name}/") for name in self.namespaces
+        )
+
 
 NO_ACCESS = VaultAccess()
 

@@ -22,7 +22,7 @@ from authsec_server.db.tables import vault_tokens
 from authsec_server.errors import RefusedError
 from authsec_server.vault.policy import Holder, Presented, VaultToken, holder_of, token_of
 
-__all__ = ["VaultQuestion", "VaultRequest", "read_tokens"]
+__all__ = ["VaultQuestion", "VaultRequest", "WhoAsks", "read_tokens"]
 
 T = TypeVar("T")
 
@@ -117,6 +117,16 @@ class VaultQuestion(Generic[T]):
 
     def _caller(self, actor: Actor) -> Caller:
         return Caller(actor=actor, request_id=self._request.request_id, address=self._request.presented.address)
+
+
+class WhoAsks(VaultQuestion[Holder]):
+    """Asks for nothing but to be recognised. Only a refusal is on record."""
+
+    def __init__(self, request: VaultRequest, pepper: Pepper) -> None:
+        super().__init__(request, "vault.request", pepper)
+
+    def _allowed(self, holder: Holder, slot: Slot) -> Verdict[Holder | RefusedError]:
+        return Verdict(result=holder, entry=None)
 
 
 def read_tokens(connection: sa.Connection, token_ids: Collection[str]) -> dict[str, VaultToken]:

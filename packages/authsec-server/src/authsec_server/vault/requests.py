@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 from urllib.parse import unquote
 
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from authsec_core.vault_scopes import check_namespace
 from authsec_server import deps
-from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.credentials import parse
 from authsec_server.errors import InvalidRequestError, RefusedError
 from authsec_server.vault.asking import Asker
-from authsec_server.vault.policy import Holder
-from authsec_server.vault.questions import VaultQuestion, VaultRequest
+from authsec_server.vault.questions import VaultRequest
 
 __all__ = ["SECRETS", "Asks", "VaultRoute", "asking", "secret_path", "vault_request"]
 
-SECRETS = "/v1/secrets/"
+SECRETS: Final = "/v1/secrets/"
+_BEARER: Final = HTTPBearer(auto_error=False, scheme_name="vault", description="An agent key, or a vault token.")
 
 
 async def vault_request(request: Request) -> Asker:
@@ -61,7 +61,7 @@ async def asking(request: Request) -> AsyncIterator[Asker]:
     try:
         yield asker
     except (InvalidRequestError, RequestValidationError, HTTPException):
-        await _prove(request, asker[0])
+        await deps.authority(request).vault.prove(asker[0])
         raise
 
 
@@ -80,7 +80,7 @@ class VaultRoute(APIRoute):
         return ask_first
 
 
-def _asker(request: Request) -> Asker:
+def _asker(request: Request, _shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)] = None) -> Asker:
     return cast("Asker", request.state.asker)
 
 
@@ -106,15 +106,3 @@ def secret_path(request: Request, *, before: str = "") -> tuple[str, bool]:
     except ValueError as exc:
         reason = "the path is not UTF-8" if isinstance(exc, UnicodeError) else str(exc)
     raise InvalidRequestError(reason, field="path")
-
-
-class _Proof(VaultQuestion[None]):
-    """Are they who they say? Nothing is disclosed, and only a no is recorded."""
-
-    def _allowed(self, holder: Holder, slot: Slot) -> Verdict[RefusedError | None]:
-        return Verdict(result=None, entry=None)
-
-
-async def _prove(request: Request, asked: VaultRequest) -> None:
-    inner = deps.authority(request)
-    await inner.vault.settle(_Proof(asked, "vault.denied", inner.pepper), asked.presented.address)

@@ -134,7 +134,7 @@ def _takes(*query: tuple[str, str, dict[str, Any]], path: bool = True) -> dict[s
         described = "Namespace and key, with slashes between them; those of the namespace may be percent-encoded."
         schema = {"type": "string", "maxLength": LONGEST_PATH, "examples": ["production/openai/api-key"]}
         parameters.append({"name": "path", "in": "path", "required": True, "description": described, "schema": schema})
-    return {"parameters": parameters, "security": [{"agent key": []}, {"vault token": []}]}
+    return {"parameters": parameters}
 
 
 _AFTER: Final = ("after", "The `next` of the page before.", {"type": "string"})
@@ -163,7 +163,10 @@ async def list_all(request: Request, asker: Asks) -> Response:
     summary="Read a secret, or list a namespace",
     response_model=SecretReply | SecretList,
     responses=vault_responses(403, 404, 410),
-    openapi_extra=_takes(("version", "Not the latest, but this one.", {"type": "integer", "minimum": 1}), _AFTER),
+    openapi_extra={
+        **_takes(("version", "Not the latest, but this one.", {"type": "integer", "minimum": 1}), _AFTER),
+        "security": [{"vault": []}],  # the others say it by asking for `Asks`
+    },
 )
 async def get(request: Request) -> Response:
     """Return a secret, or what lies below a namespace. One segment is always a namespace."""
