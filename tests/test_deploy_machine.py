@@ -71,7 +71,7 @@ def test_the_script_gives_the_key_to_the_command(tmp_path: Path) -> None:
 @pytest.mark.skipif(not shutil.which("bash"), reason="the lines are for a shell")
 def test_the_ceremony_makes_a_key_and_two_halves(tmp_path: Path) -> None:
     """Its lines, run in order, make a key that is taken; neither half has any of it, and together they are the key."""
-    text = text_of(DEPLOY / "keys.md").partition("## Signing keys")[0]
+    text = text_of(DEPLOY / "keys.md").partition("## Change the master key")[0]
     lines = re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     python = f'python3() {{ "{sys.executable}" "$@"; }}\n'
     script = "set -eu\n" + python + "".join(re.sub(r"^ +", "", block, flags=re.MULTILINE) for block in lines)

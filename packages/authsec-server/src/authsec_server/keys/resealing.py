@@ -104,7 +104,7 @@ class Resealing:
                 return False
             after = resealed(self._masters, self._to, PEPPER, PEPPER, self._tenant, before)
             await change.connection.execute(sa.update(server).values(pepper=after))
-            change.record(_entry("activate", caller, key=self._to.id, was=sealed_with(before)))
+            change.record(_entry("master_key.activate", caller, key=self._to.id, was=sealed_with(before)))
             return True
 
         return await self._ledger.change(transaction, by=caller)
@@ -128,7 +128,7 @@ class Resealing:
                 progress(sum(rows.values()) + done)
             rows[table.name] = done
         if any(rows.values()) or failed:
-            await self._record(caller, "reseal", key=self._to.id, rows=rows, failed=len(failed))
+            await self._record(caller, "master_key.reseal", key=self._to.id, rows=rows, failed=len(failed))
         return Resealed(rows=rows, failed=tuple(failed[:_MOST_NAMED]))
 
     async def retire(self, caller: Caller, retired: tuple[str, ...]) -> None:
@@ -139,7 +139,7 @@ class Resealing:
         """
         if left := await self.left():
             raise ConflictError(f"{left} things are sealed with another master key than {self._to.id}: seal them anew")
-        await self._record(caller, "retire", key=self._to.id, retired=list(retired))
+        await self._record(caller, "master_key.retire", key=self._to.id, retired=list(retired))
 
     async def _batch(self, kind: _Kind, after: tuple[Any, ...] | None) -> _Batch | None:
         async def transaction(change: Change) -> _Batch | None:
@@ -158,9 +158,9 @@ class Resealing:
 
         return await self._ledger.change(transaction)
 
-    async def _record(self, caller: Caller, what: str, **details: Any) -> None:
+    async def _record(self, caller: Caller, action: str, **details: Any) -> None:
         async def transaction(change: Change) -> None:
-            change.record(_entry(what, caller, **details))
+            change.record(_entry(action, caller, **details))
 
         await self._ledger.change(transaction, by=caller)
 
@@ -211,5 +211,5 @@ async def _pepper(connection: AsyncConnection) -> bytes:
     return bytes(pepper)
 
 
-def _entry(what: str, caller: Caller, **details: Any) -> Entry:
-    return Entry(action=f"master_key.{what}", decision="allow", caller=caller, details=details)
+def _entry(action: str, caller: Caller, **details: Any) -> Entry:
+    return Entry(action=action, decision="allow", caller=caller, details=details)
