@@ -104,7 +104,7 @@ ERRORS: Final[Mapping[type[AuthSecError], Row]] = {
     ConfigurationError: Row(status=500, says=False),
     UnsafeSettingsError: Row(status=500, says=False),
     UnsealError: Row(status=500, says=False),
-    WrongMasterKeyError: Row(status=500, says=False),
+    WrongMasterKeyError: Row(status=503, says=False, retry_after=1),  # another server may have it, or this one soon
 }
 REFUSALS: Final[Mapping[RefusalCode, int]] = {
     "client_id_missing": 400,
@@ -318,7 +318,7 @@ def refusal(scope: Scope, exc: AuthSecError) -> Response:
     """Return the response to a request that ended with this error of ours, and log what is our own fault."""
     row = next(ERRORS[kind] for kind in type(exc).__mro__ if kind in ERRORS)
     if not row.says:
-        return unexpected(scope, exc)
+        return unexpected(scope, exc, row)
     status = row.sdk_status if row.sdk_status is not None and _is_sdk(scope) else row.status
     trouble = Trouble(status=status, code=exc.code, detail=exc.message, headers=_retry(row.retry_after))
     if isinstance(exc, RefusedError):
@@ -332,10 +332,11 @@ def refusal(scope: Scope, exc: AuthSecError) -> Response:
     return answer(scope, trouble)
 
 
-def unexpected(scope: Scope, exc: Exception) -> Response:
+def unexpected(scope: Scope, exc: Exception, row: Row = ERRORS[AuthSecError]) -> Response:
     """Log an error that nobody expected, and return a response that says nothing about it."""
     _log.error("unexpected %s", type(exc).__name__, exc_info=exc)
-    return answer(scope, Trouble(status=500, code="internal_error", detail=_SILENT))
+    headers = _retry(row.retry_after)
+    return answer(scope, Trouble(status=row.status, code="internal_error", detail=_SILENT, headers=headers))
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -99,7 +99,7 @@ class ServerSettings(BaseSettings):
     )
     tenant_id: str = Field(default="default", description="The `tenant_id` of its tokens; one server serves one tenant")
     master_key: SecretStr | None = Field(
-        default=None, description="The key that seals signing keys and the pepper; instead of master_key_file"
+        default=None, description="The key that seals secrets, signing keys and the pepper; instead of master_key_file"
     )
     master_key_file: Path | None = _path(
         "{data_dir}/master.key", "A file with the master key, which only the server's user can read"

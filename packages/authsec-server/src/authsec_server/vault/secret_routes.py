@@ -17,7 +17,7 @@ from authsec_server.errors import InvalidRequestError
 from authsec_server.problems import vault_responses
 from authsec_server.vault.policy import AccessTier
 from authsec_server.vault.reading import Listing
-from authsec_server.vault.requests import PROOF, Asks, VaultRoute, asking, secret_path
+from authsec_server.vault.requests import Asks, VaultRoute, asking, secret_path
 from authsec_server.vault.values import LARGEST_VALUE, Secret, SecretType, Wanted
 
 __all__ = ["AT_A_PATH", "get", "reading", "router"]
@@ -135,7 +135,7 @@ def _takes(*query: tuple[str, str, dict[str, Any]], path: bool = True) -> dict[s
         described = "Namespace and key, with slashes between them; those of the namespace may be percent-encoded."
         schema = {"type": "string", "maxLength": LONGEST_PATH, "examples": ["production/openai/api-key"]}
         parameters.append({"name": "path", "in": "path", "required": True, "description": described, "schema": schema})
-    return {"parameters": parameters, **PROOF}
+    return {"parameters": parameters}
 
 
 _AFTER: Final = ("after", "The `next` of the page before.", {"type": "string"})
@@ -164,7 +164,10 @@ async def list_all(request: Request, asker: Asks) -> Response:
     summary="Read a secret, or list a namespace",
     response_model=SecretReply | SecretList,
     responses=vault_responses(403, 404, 410),
-    openapi_extra=_takes(("version", "Not the latest, but this one.", {"type": "integer", "minimum": 1}), _AFTER),
+    openapi_extra={
+        **_takes(("version", "Not the latest, but this one.", {"type": "integer", "minimum": 1}), _AFTER),
+        "security": [{"vault": []}],  # the others say it by asking for `Asks`
+    },
 )
 async def get(request: Request) -> Response:
     """Return a secret, or what lies below a namespace. One segment is always a namespace."""
