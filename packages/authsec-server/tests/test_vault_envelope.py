@@ -10,29 +10,31 @@ from hypothesis import strategies as st
 
 from authsec_server.errors import UnsealError, WrongMasterKeyError
 from authsec_server.keys.masterkey import MasterKey
-from authsec_server.keys.sealing import seal, unseal
-from authsec_server.vault.envelope import DATA_KEY, Envelope, SealedValue, name_of
+from authsec_server.keys.masterkeys import MasterKeys
+from authsec_server.keys.sealing import DATA_KEY, seal, unseal
+from authsec_server.vault.envelope import Envelope, SealedValue, name_of
 
 MASTER = MasterKey.generate()
-ENVELOPE = Envelope(MASTER, tenant="tenant-1")
+MASTERS = MasterKeys([MASTER])
+ENVELOPE = Envelope(MASTERS, tenant="tenant-1")
 PATH = "production/openai/api-key"
 VALUE = "sk-canary-of-the-envelope"
-KEPT = ENVELOPE.seal(PATH, 3, VALUE)
+KEPT = ENVELOPE.seal(MASTER, PATH, 3, VALUE)
 
 
 @pytest.mark.req("RW1")
 @given(value=st.text(min_size=1))
 def test_what_was_sealed_is_opened(value: str) -> None:
     """Whatever text it is comes back."""
-    assert ENVELOPE.open(PATH, 3, ENVELOPE.seal(PATH, 3, value)) == value
+    assert ENVELOPE.open(PATH, 3, ENVELOPE.seal(MASTER, PATH, 3, value)) == value
 
 
 @pytest.mark.req("RW1")
 def test_nothing_of_it_can_be_seen() -> None:
     """Neither in what is stored nor in the reprs; equal values do not show that they are, and each has its own key."""
-    stored = [ENVELOPE.seal(PATH, 3, VALUE) for _ in range(100)]
+    stored = [ENVELOPE.seal(MASTER, PATH, 3, VALUE) for _ in range(100)]
     assert not any(VALUE.encode() in kept.sealed + kept.wrapped_key for kept in stored)
-    keys = {unseal(MASTER, DATA_KEY, name_of(PATH, 3), "tenant-1", kept.wrapped_key) for kept in stored}
+    keys = {unseal(MASTERS, DATA_KEY, name_of(PATH, 3), "tenant-1", kept.wrapped_key) for kept in stored}
     assert len(keys) == len({kept.sealed for kept in stored}) == len({kept.sealed[1:13] for kept in stored}) == 100
     assert repr(KEPT) == "SealedValue()"
 
@@ -79,8 +81,8 @@ def test_every_cut_is_noticed(part: str) -> None:
 )
 def test_what_was_moved_or_rolled_back_does_not_open(path: str, version: int, tenant: str) -> None:
     """As another secret, an earlier or later version, or of another tenant: whole, and each half by itself."""
-    other = Envelope(MASTER, tenant=tenant)
-    there = other.seal(path, version, "what belongs there")
+    other = Envelope(MASTERS, tenant=tenant)
+    there = other.seal(MASTER, path, version, "what belongs there")
     halves = [replace(there, sealed=KEPT.sealed), replace(there, wrapped_key=KEPT.wrapped_key)]
     for moved in (KEPT, *halves):
         with pytest.raises(UnsealError):
@@ -90,7 +92,7 @@ def test_what_was_moved_or_rolled_back_does_not_open(path: str, version: int, te
 @pytest.mark.req("RW1")
 def test_a_key_of_another_value_of_the_same_version_does_not_open_it() -> None:
     """A data key is for one value: a value of the same name, sealed anew, cannot be mixed with the one before."""
-    again = ENVELOPE.seal(PATH, 3, VALUE)
+    again = ENVELOPE.seal(MASTER, PATH, 3, VALUE)
     with pytest.raises(UnsealError):
         ENVELOPE.open(PATH, 3, replace(KEPT, sealed=again.sealed))
 
@@ -107,4 +109,4 @@ def test_what_else_the_master_key_seals_is_no_data_key() -> None:
 def test_another_master_key_is_named() -> None:
     """The operator is told which key is missing, by its public id."""
     with pytest.raises(WrongMasterKeyError, match=MASTER.id):
-        Envelope(MasterKey.generate(), tenant="tenant-1").open(PATH, 3, KEPT)
+        Envelope(MasterKeys([MasterKey.generate()]), tenant="tenant-1").open(PATH, 3, KEPT)
