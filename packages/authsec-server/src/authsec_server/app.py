@@ -90,6 +90,7 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         operators.router,
         audit.router,
         telemetry.router,
+        vault_secrets.reading,
         vault_secrets.router,
         vault_access.router,
         vault_tokens.router,

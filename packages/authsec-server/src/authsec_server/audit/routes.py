@@ -30,6 +30,14 @@ After = Annotated[
     str | None, Query(pattern=r"^[0-9]{1,18}$", description="The `next` of the page before, or the last `seq` read.")
 ]
 
+TokenName = Annotated[
+    str,
+    Query(
+        pattern=r"^([0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|vlt_[0-9a-f]{16})$",
+        description="A token's `jti`, or a vault token's id.",
+    ),
+]
+
 
 class AuditActor(Reply):
     """Who acted, as far as it was proven."""
@@ -98,7 +106,7 @@ def _wanted(
     client_id: Uuid | None = None,
     action: Annotated[str | None, Query(pattern=r"^[a-z_.]{1,64}$", examples=["token.issue"])] = None,
     decision: Decision | None = None,
-    jti: Uuid | None = None,
+    jti: TokenName | None = None,
     since: Annotated[Instant | None, Query(description="From this moment on.")] = None,
     until: Annotated[Instant | None, Query(description="Up to this moment, without it.")] = None,
     after: After = None,
