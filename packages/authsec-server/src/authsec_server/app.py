@@ -22,7 +22,7 @@ import authsec_server.vault.access_routes as vault_access
 import authsec_server.vault.account_routes as vault_account
 import authsec_server.vault.agent_routes as vault_agents
 import authsec_server.vault.approval_routes as vault_approvals
-import authsec_server.vault.secret_routes as secret_routes
+import authsec_server.vault.secret_routes as vault_secrets
 import authsec_server.vault.token_routes as vault_tokens
 import authsec_server.vault.trail_routes as vault_trail
 from authsec_core._clock import SYSTEM_CLOCK, Clock
@@ -88,9 +88,10 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         keys.admin,
         issuers.router,
         operators.router,
-        secret_routes.router,
         audit.router,
         telemetry.router,
+        vault_secrets.reading,
+        vault_secrets.router,
         vault_access.router,
         vault_tokens.router,
         vault_approvals.router,
@@ -104,7 +105,7 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
     problems.install(app)
     app.add_middleware(
         Direct,
-        handlers={DELEGATION_TOKEN_PATH: tokens.delegation_token, secret_routes.AT_A_PATH: secret_routes.get},
+        handlers={DELEGATION_TOKEN_PATH: tokens.delegation_token, vault_secrets.AT_A_PATH: vault_secrets.get},
     )
     middleware.install(app, settings, clock=clock, observer=metrics)
     return app

@@ -99,7 +99,7 @@ class ServerSettings(BaseSettings):
     )
     tenant_id: str = Field(default="default", description="The `tenant_id` of its tokens; one server serves one tenant")
     master_key: SecretStr | None = Field(
-        default=None, description="The key that seals signing keys and the pepper; instead of master_key_file"
+        default=None, description="The key that seals secrets, signing keys and the pepper; instead of master_key_file"
     )
     master_key_file: Path | None = _path(
         "{data_dir}/master.key", "A file with the master key, which only the server's user can read"
@@ -150,7 +150,7 @@ class ServerSettings(BaseSettings):
         "{data_dir}/checkpoints.jsonl", "The file that signed checkpoints are exported to; best kept on another machine"
     )
     body_limit: int = Field(
-        default=65536, ge=1024, le=16 * 1024 * 1024, description="The most bytes that a request's body may have"
+        default=131072, ge=1024, le=16 * 1024 * 1024, description="The most bytes that a request's body may have"
     )
     request_timeout: float = Field(
         default=10.0, gt=0, le=300, allow_inf_nan=False, description="Seconds that a request may take in all"

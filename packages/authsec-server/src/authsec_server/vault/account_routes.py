@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from authsec_core._version import __version__
 from authsec_server import deps
 from authsec_server.problems import vault_responses
-from authsec_server.vault.requests import PROOF, Asks, VaultRoute
+from authsec_server.vault.requests import Asks, VaultRoute
 
 __all__ = ["public", "router"]
 
@@ -43,13 +43,7 @@ async def health() -> VaultHealth:
     return VaultHealth(version=__version__)
 
 
-@router.get(
-    "/me",
-    operation_id="vault_me",
-    summary="Say whose credential this is",
-    responses=vault_responses(),
-    openapi_extra=PROOF,
-)
+@router.get("/me", operation_id="vault_me", summary="Say whose credential this is", responses=vault_responses())
 async def me(request: Request, asker: Asks) -> AccountReply:
     """Return who asks, and how much they can read. It does not count as a use of a token."""
     account = await deps.authority(request).vault_accounts.of(asker[0])

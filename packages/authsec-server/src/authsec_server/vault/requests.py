@@ -1,6 +1,6 @@
 """What a request to the vault says of who makes it, and which path it means: HTTP only.
 
-Every route for agents is a `VaultRoute`, and takes `Asks` or calls `vault_request`.
+Every route for agents is a `VaultRoute` and takes `Asks`, or does all of its work in `asking`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from fastapi import Depends, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from authsec_core.vault_scopes import check_namespace
 from authsec_server import deps
@@ -21,11 +22,10 @@ from authsec_server.errors import InvalidRequestError, RefusedError
 from authsec_server.vault.asking import Asker
 from authsec_server.vault.questions import VaultRequest
 
-__all__ = ["PROOF", "SECRETS", "Asks", "VaultRoute", "asking", "secret_path", "vault_request"]
+__all__ = ["SECRETS", "Asks", "VaultRoute", "asking", "secret_path", "vault_request"]
 
 SECRETS: Final = "/v1/secrets/"
-PROOF: Final[dict[str, Any]] = {"security": [{"agent key": []}, {"vault token": []}]}
-"""What the description of a route says of who may ask."""
+_BEARER: Final = HTTPBearer(auto_error=False, scheme_name="vault", description="An agent key, or a vault token.")
 
 
 async def vault_request(request: Request) -> Asker:
@@ -83,7 +83,7 @@ class VaultRoute(APIRoute):
         return ask_first
 
 
-def _asker(request: Request) -> Asker:
+def _asker(request: Request, _shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)] = None) -> Asker:
     return cast("Asker", request.state.asker)
 
 

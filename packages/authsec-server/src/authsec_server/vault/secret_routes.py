@@ -17,10 +17,10 @@ from authsec_server.errors import InvalidRequestError
 from authsec_server.problems import vault_responses
 from authsec_server.vault.policy import AccessTier
 from authsec_server.vault.reading import Listing
-from authsec_server.vault.requests import PROOF, Asks, VaultRoute, asking, secret_path
+from authsec_server.vault.requests import Asks, VaultRoute, asking, secret_path
 from authsec_server.vault.values import LARGEST_VALUE, Secret, SecretType, Wanted
 
-__all__ = ["AT_A_PATH", "get", "router"]
+__all__ = ["AT_A_PATH", "get", "reading", "router"]
 
 AT_A_PATH: Final = "/v1/secrets/{path:path}"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -28,6 +28,7 @@ _ROTATE: Final = "/rotate"
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 router = APIRouter(tags=["vault"], route_class=VaultRoute)
+reading = APIRouter(tags=["vault"])  # its handler does by itself what a `VaultRoute` does: see `direct`
 
 Value = Annotated[
     str, Field(min_length=1, max_length=LARGEST_VALUE, description="The secret itself, of 64 KiB at most.")
@@ -134,7 +135,7 @@ def _takes(*query: tuple[str, str, dict[str, Any]], path: bool = True) -> dict[s
         described = "Namespace and key, with slashes between them; those of the namespace may be percent-encoded."
         schema = {"type": "string", "maxLength": LONGEST_PATH, "examples": ["production/openai/api-key"]}
         parameters.append({"name": "path", "in": "path", "required": True, "description": described, "schema": schema})
-    return {"parameters": parameters, **PROOF}
+    return {"parameters": parameters}
 
 
 _AFTER: Final = ("after", "The `next` of the page before.", {"type": "string"})
@@ -157,17 +158,20 @@ async def list_all(request: Request, asker: Asks) -> Response:
     return _listed(await deps.authority(request).secrets.list(asker, namespace, after=after))
 
 
-@router.get(
+@reading.get(
     AT_A_PATH,
     operation_id="secret_get",
     summary="Read a secret, or list a namespace",
     response_model=SecretReply | SecretList,
     responses=vault_responses(403, 404, 410),
-    openapi_extra=_takes(("version", "Not the latest, but this one.", {"type": "integer", "minimum": 1}), _AFTER),
+    openapi_extra={
+        **_takes(("version", "Not the latest, but this one.", {"type": "integer", "minimum": 1}), _AFTER),
+        "security": [{"vault": []}],  # the others say it by asking for `Asks`
+    },
 )
 async def get(request: Request) -> Response:
     """Return a secret, or what lies below a namespace. One segment is always a namespace."""
-    async with asking(request) as asker:  # by itself, since it is called past the framework: see `direct`
+    async with asking(request) as asker:
         path, is_one = secret_path(request)
         query = _query(request, "version", "after")
         version, after = _version(query), _namespace(query, "after")

@@ -14,7 +14,7 @@ from authsec_server.problems import vault_responses
 from authsec_server.shapes import Reply, Uuid, When
 from authsec_server.vault.access_routes import VaultScopeText
 from authsec_server.vault.policy import AccessTier
-from authsec_server.vault.requests import PROOF, Asks, VaultRoute
+from authsec_server.vault.requests import Asks, VaultRoute
 from authsec_server.vault.tokens import IssuedToken, Waiting
 from authsec_server.vault.wanted import LONGEST_DESCRIPTION, MOST_ADDRESSES, MOST_USES, wanted_token
 
@@ -90,7 +90,6 @@ class WaitingReply(Reply):
     operation_id="vault_token_issue",
     summary="Ask for a token",
     responses=vault_responses(403, 404, 409),
-    openapi_extra=PROOF,
 )
 async def issue(
     request: Request, response: Response, asker: Asks, body: NewVaultToken
@@ -120,7 +119,6 @@ async def issue(
     summary="Take a token back",
     status_code=204,
     responses=vault_responses(403, 404),
-    openapi_extra=PROOF,
 )
 async def revoke(request: Request, asker: Asks, token_id: TokenId) -> Response:
     """Take back a token of the agent's, or the very token that is shown. It is not good for anything from now on."""
