@@ -96,6 +96,7 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         vault_tokens.router,
         vault_approvals.router,
         vault_agents.router,
+        vault_account.public,
         vault_account.router,
         vault_trail.router,
     ):

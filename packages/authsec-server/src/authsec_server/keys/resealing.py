@@ -23,6 +23,7 @@ from authsec_server.errors import ConflictError, UnsealError
 from authsec_server.keys.masterkey import MasterKey
 from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.sealing import DATA_KEY, PEPPER, SIGNING_KEY, seal, sealed_with, unseal
+from authsec_server.vault.envelope import name_of
 
 __all__ = ["Resealed", "Resealing", "resealed", "sealing_key"]
 
@@ -200,7 +201,7 @@ class _Kind:
 
 _KINDS: Final = (
     _Kind(signing_keys.c.sealed, SIGNING_KEY, lambda kid: str(kid)),
-    _Kind(secret_versions.c.wrapped_key, DATA_KEY, lambda path, version: f"{path}@{version}"),
+    _Kind(secret_versions.c.wrapped_key, DATA_KEY, name_of),
 )
 
 
