@@ -25,6 +25,7 @@ import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
 import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
+import authsec_server.vault.secret_routes as vault_secrets
 from authsec_core.errors import (
     AuthorityUnreachableError,
     AuthSecError,
@@ -43,7 +44,16 @@ from authsec_server.delegations.service import MOST_DELEGATIONS
 from authsec_server.limits.service import Limited
 from authsec_server.operators.access import _GIVEN
 from authsec_server.operators.service import MOST_TOKENS
-from authsec_server.problems import _HTTP, ERRORS, OAUTH_ERRORS, OAUTH_PREFIX, REFUSALS, SDK_PREFIX
+from authsec_server.problems import (
+    _HTTP,
+    _VAULT_BY_STATUS,
+    ERRORS,
+    OAUTH_ERRORS,
+    OAUTH_PREFIX,
+    REFUSALS,
+    SDK_PREFIX,
+    VAULT_ERRORS,
+)
 from authsec_server.protocol import Closing
 from authsec_server.settings import ServerSettings
 from authsec_server.telemetry import metrics
@@ -67,8 +77,15 @@ ROUTERS = (
     operators.router,
     audit.router,
     telemetry.router,
+    vault_secrets.reading,
+    vault_secrets.router,
 )
-PROOFS: Final = {SDK_PREFIX: "agent key", OAUTH_PREFIX: "client"}  # of who is no operator
+PAGES_OF_ROUTES: Final = ("api.md", "vault.md")
+PROOFS: Final = {  # of who is no operator
+    SDK_PREFIX: "agent key",
+    OAUTH_PREFIX: "client",
+    "/v1/secrets": "agent key, vault token",
+}
 CLIENTS: Final = ("client_id", "client_secret", "client_assertion_type", "client_assertion")  # below "a proof"
 ANY_REQUEST = {"408", "413", "421", "429", "500", "503"}  # named once on the page, and not in each row
 # Which table of api.md says what the members of a reply are.
@@ -217,11 +234,11 @@ def _routes() -> Iterator[tuple[str, str, str]]:
             needs = next((str(need) for need in asked if need), "")
             needs = next((proof for prefix, proof in PROOFS.items() if route.path.startswith(prefix)), needs)
             for method in route.methods or ():
-                yield method, route.path, needs
+                yield method, route.path.replace(":path}", "}"), needs
 
 
 def _documented_routes() -> dict[tuple[str, str], list[str]]:
-    rows = [cells for cells in _rows(_text("api.md")) if re.match(r"`(GET|POST|PUT|PATCH|DELETE) /", cells[0])]
+    rows = [cells for page in PAGES_OF_ROUTES for cells in _rows(_text(page)) if _is_route(cells[0])]
     found = {}
     for cells in rows:
         method, path = _code(cells[0])[0].split()
@@ -230,8 +247,12 @@ def _documented_routes() -> dict[tuple[str, str], list[str]]:
     return found
 
 
+def _is_route(cell: str) -> bool:
+    return re.match(r"`(GET|POST|PUT|PATCH|DELETE) /", cell) is not None
+
+
 def test_every_route_is_documented_with_who_may_ask() -> None:
-    """api.md has a row for each route, and says what an operator needs for it."""
+    """A page has a row for each route, and says what one needs for it."""
     documented = {route: cells[1] for route, cells in _documented_routes().items()}
     assert documented == {(method, path): needs for method, path, needs in _routes()}
     assert len(documented) > 40
@@ -309,9 +330,33 @@ def test_the_members_of_a_problem_are_named() -> None:
 
 
 def test_every_refusal_is_documented_with_its_status() -> None:
-    """agents.md has each code that an agent can be refused with."""
-    rows = {_code(cells[0])[0]: int(cells[1]) for cells in _rows(_section("agents.md", "Refusals"))[1:]}
-    assert rows == dict(REFUSALS)
+    """agents.md has each code that an agent can be refused with, but for those that only the vault has."""
+    tables = (_section("agents.md", "Refusals"), _section("vault.md", "Refusals of the vault"))
+    rows = [(_code(cells[0])[0], int(cells[1])) for table in tables for cells in _rows(table)[1:]]
+    assert dict(rows) == dict(REFUSALS)
+    assert len(rows) == len(REFUSALS)
+
+
+def test_every_error_of_the_vault_is_documented() -> None:
+    """vault.md has each code with the statuses that it comes with."""
+    expected = {code: {status} for status, code in _VAULT_BY_STATUS.items()}
+    for reason, code in VAULT_ERRORS.items():
+        if code != "UNAUTHORIZED":
+            expected.setdefault(code, set()).add(REFUSALS[reason])
+    rows = {
+        _code(cells[0])[0]: set(map(int, cells[1].split(", "))) for cells in _rows(_section("vault.md", "Errors"))[1:]
+    }
+    assert rows == {**expected, "VALIDATION_ERROR": {400}, "INTERNAL": {500, 503}}
+
+
+@pytest.mark.parametrize("heading", ["A secret", "A list"])
+def test_every_member_of_a_secret_is_documented(heading: str) -> None:
+    """vault.md names each member of what is read, written, listed and imported."""
+    schemas = _api()["components"]["schemas"]
+    text = {"A secret": ("SecretReply", "WrittenSecret"), "A list": ("SecretList",)}[heading]
+    members = {member for name in text for member in schemas[name]["properties"]} - {"id"}
+    assert members <= set(_code(_section("vault.md", heading)))
+    assert set(schemas["ImportReply"]["properties"]) <= set(re.findall(r"`(\w+)`", _section("vault.md", "Import")))
 
 
 def test_every_refusal_is_documented_with_its_standard_error() -> None:
@@ -370,7 +415,8 @@ def _actions() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch(
-            r"(token|client|key|role|delegation|issuer|operator|operator_token|signing_key|master_key|audit)\.[a-z]+",
+            r"(token|client|key|role|delegation|issuer|operator|operator_token|signing_key|master_key|audit|vault(\.[a-z]+)?)"
+            r"\.[a-z]+",
             node.value,
         )
     }
