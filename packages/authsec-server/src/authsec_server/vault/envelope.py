@@ -49,7 +49,7 @@ class Envelope:
     """Seals and opens values. Safe to share; costs microseconds.
 
     Args:
-        masters: Those that open what is sealed.
+        masters: Those that open.
         tenant: Whose secrets they are.
     """
 
@@ -58,11 +58,7 @@ class Envelope:
         self._tenant = tenant
 
     def seal(self, master: MasterKey, path: str, version: int, value: str) -> SealedValue:
-        """Return the value, readable only to who has the master key, and only as this version of this secret.
-
-        Args:
-            master: See `keys.resealing.sealing_key`.
-        """
+        """Return the value, readable only to who has this master key, and only as this version of this secret."""
         key, nonce = AESGCM.generate_key(_KEY_BITS), os.urandom(_NONCE)
         sealed = AESGCM(key).encrypt(nonce, value.encode(), self._bound(path, version))
         return SealedValue(
@@ -76,7 +72,7 @@ class Envelope:
         """Return what `seal` was given.
 
         Raises:
-            WrongMasterKeyError: It was sealed with another master key.
+            WrongMasterKeyError: It was sealed with a master key that is not there.
             UnsealError: It is not what was sealed as this version of this secret.
         """
         sealed = kept.sealed
