@@ -49,7 +49,6 @@ async def client_of(vault: AgentVault) -> httpx.AsyncClient:
 
 def test_blocks_at_once_share_their_connections(local: LocalVault) -> None:
     """A tool makes a vault for each call; the calls of one loop travel over one pool."""
-
     inside = []
 
     async def read(all_inside: asyncio.Event) -> httpx.AsyncClient:
