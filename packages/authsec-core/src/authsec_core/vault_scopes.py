@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 __all__ = [
     "LONGEST_PATH",
+    "MOST_SCOPES",
     "VaultAction",
     "VaultScope",
     "check_namespace",

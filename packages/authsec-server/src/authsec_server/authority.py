@@ -50,7 +50,15 @@ from authsec_server.tokens.policy import Caps
 from authsec_server.tokens.service import PURGED_AT_ONCE, TokenRecords
 from authsec_server.tokens.status import StatusLists
 from authsec_server.tokens.withdraw import Withdrawals
+from authsec_server.vault.access import AgentAccess
+from authsec_server.vault.account import Accounts
+from authsec_server.vault.agents import VaultAgents
+from authsec_server.vault.approvers import Approvers
 from authsec_server.vault.asking import Asking
+from authsec_server.vault.envelope import Envelope
+from authsec_server.vault.secrets import Secrets
+from authsec_server.vault.tokens import TokenLimits, VaultTokens
+from authsec_server.vault.trail import Trail
 
 __all__ = ["SYSTEM", "Authority", "database_of", "initialise", "system_caller"]
 
@@ -138,6 +146,21 @@ class Authority:
             database, self.keyring.active(), issuer=settings.issuer, clock=clock, ttl=settings.status_list_ttl
         )
         self.vault: Final = Asking(self.ledger, database, pepper=pepper, limits=self.limits)
+        self.secrets: Final = Secrets(self.vault, Envelope(master, tenant=settings.tenant_id))
+        self.vault_access: Final = AgentAccess(self.ledger, database)
+        self.vault_tokens: Final = VaultTokens(
+            self.vault,
+            self.ledger,
+            limits=TokenLimits(
+                max_ttl=settings.max_vault_token_ttl,
+                critical_delay=settings.critical_delay,
+                approval_lifetime=settings.approval_lifetime,
+            ),
+        )
+        self.approvers: Final = Approvers(self.ledger, database, clock=clock)
+        self.vault_agents: Final = VaultAgents(self.agents, database)
+        self.vault_accounts: Final = Accounts(self.vault, database)
+        self.vault_trail: Final = Trail(database)
         self.audit: Final = AuditLog(database)
         self.checkpoints: Final = Checkpoints(
             database,
@@ -203,8 +226,9 @@ class Authority:
             await self.clock.asleep(_TICK)
 
     async def _purge(self) -> None:
-        while await self.token_records.purge() >= PURGED_AT_ONCE:
-            pass  # requests had their turn in between
+        for purge in (self.token_records.purge, self.vault_tokens.purge):
+            while await purge() >= PURGED_AT_ONCE:
+                pass  # requests had their turn in between
 
     async def ready(self) -> dict[str, bool]:
         """Return what has to hold for requests to be answered, and whether it does. Costs two or three queries."""

@@ -124,7 +124,10 @@ REFUSALS: Final[Mapping[RefusalCode, int]] = {
     "target_malformed": 400,
     "token_of_another": 403,
     "address_denied": 403,
+    "approval_denied": 403,
+    "approval_ended": 403,
     "approval_required": 403,
+    "not_found": 404,
     "scope_denied": 403,
     "secret_not_found": 404,
     "token_exhausted": 410,
@@ -152,6 +155,7 @@ OAUTH_ERRORS: Final[Mapping[RefusalCode, str]] = {
 VAULT_ERRORS: Final[Mapping[RefusalCode, str]] = {
     "client_disabled": "UNAUTHORIZED",
     "client_revoked": "UNAUTHORIZED",
+    "approval_ended": "APPROVAL_REQUIRED",
     "approval_required": "APPROVAL_REQUIRED",
     "secret_not_found": "SECRET_NOT_FOUND",
 }
@@ -353,9 +357,14 @@ def oauth_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return _declared(OAuthError, {*statuses, 400, 401, 408, 413, 421, 429, 500, 503})
 
 
-def vault_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what a route of the vault declares about its errors. Every one of them asks for a proof."""
-    return _declared(VaultError, {*statuses, 400, 401, 408, 413, 421, 429, 500, 503})
+def vault_responses(*statuses: int, public: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return what a route of the vault declares about its errors.
+
+    Args:
+        public: It asks for no proof.
+    """
+    proven = set[int]() if public else {400, 401, 429}
+    return _declared(VaultError, {*statuses, *proven, 408, 413, 421, 500, 503})
 
 
 def _declared(model: type[BaseModel], statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:

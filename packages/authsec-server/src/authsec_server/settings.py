@@ -108,6 +108,18 @@ class ServerSettings(BaseSettings):
         default=1800, ge=1, le=_DAY, description="Seconds that a token lives when nothing shorter is asked for"
     )
     max_token_ttl: int = Field(default=3600, ge=1, le=_DAY, description="Seconds that a token lives at most")
+    max_vault_token_ttl: int = Field(
+        default=_DAY, ge=1, le=30 * _DAY, description="Seconds that a vault token lives at most"
+    )
+    approval_lifetime: int = Field(
+        default=_DAY, ge=60, le=30 * _DAY, description="Seconds after which a request for approval ends"
+    )
+    critical_delay: int = Field(
+        default=900,
+        ge=0,
+        le=_DAY,
+        description="Seconds between the second approval and a token for critical secrets; below approval_lifetime",
+    )
     default_audience: str = Field(default="authsec-api", description="The `aud` of a token when none is asked for")
     jwks_max_age: int = Field(
         default=300, ge=1, le=_DAY, description="Seconds that a verifier may keep the public signing keys"
@@ -226,6 +238,9 @@ class ServerSettings(BaseSettings):
             master_key_file: str | Path | None = None,
             token_ttl: int | None = None,
             max_token_ttl: int | None = None,
+            max_vault_token_ttl: int | None = None,
+            approval_lifetime: int | None = None,
+            critical_delay: int | None = None,
             default_audience: str | None = None,
             jwks_max_age: int | None = None,
             signing_key_bits: int | None = None,
