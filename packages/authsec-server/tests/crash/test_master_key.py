@@ -9,8 +9,8 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random  # noqa: TID251 -- with a seed that the test shows when it fails
 from typing import Any
@@ -29,11 +29,11 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="forks a process that has imported everything, which only Linux bears"
 )
 
-_ROUNDS = 3  # new master keys
-_SECRETS = 150  # more than one transaction's worth
+_ROUNDS = 2  # new master keys
+_SECRETS = 220  # more than one transaction's worth
 _READERS = 4
-_MOMENTS = ("statement", "commit", "committed")
-_MOST_STATEMENTS = 25
+_MOMENTS = {"statement": 12, "commit": 4, "committed": 4}  # and how late at most
+_MOST_KILLS = 5  # of one command
 _COMMAND = "rotate-master-key"
 
 
@@ -51,7 +51,7 @@ class Scene:
     def __init__(self, settings: ServerSettings, commands: Zygote, agent_key: str, chance: Random) -> None:
         self.commands = commands
         self.read = 0
-        self.written: dict[str, str] = {f"production/{number}": f"value {number}" for number in range(_SECRETS)}
+        self.written: dict[str, str] = {f"production/{n}": f"value {n}" for n in range(_SECRETS)}
         self._settings = settings
         self._agent_key = agent_key
         self._chance = chance
@@ -69,12 +69,18 @@ class Scene:
             await self._ask(wire, "PUT", path, {"value": value}, expect={200, 201})
         await wire.close()
 
+    async def read_all(self) -> None:
+        """Read each secret once."""
+        wire = Wire(self._settings.port)
+        for path, value in self.written.items():
+            assert (await self._ask(wire, "GET", path, expect={200}))["value"] == value
+        await wire.close()
+
     @asynccontextmanager
     async def in_use(self) -> AsyncIterator[None]:
         """Have secrets read and written all the while: each read has to give what was written."""
-        tasks = [asyncio.create_task(self._read_on()) for _ in range(_READERS)] + [
-            asyncio.create_task(self._write_on())
-        ]
+        acts = [*[self._read_on] * _READERS, self._write_on]
+        tasks = [asyncio.create_task(self._on_and_on(act)) for act in acts]
         try:
             yield
             for task in tasks:
@@ -89,8 +95,9 @@ class Scene:
         """Run it, killed at random moments, until it comes to its end; return how often it was killed."""
         kills = 0
         while True:
-            plan = {"moment": self._chance.choice(_MOMENTS), "times": self._chance.randint(1, _MOST_STATEMENTS)}
-            code = await asyncio.to_thread(self._run, *argv, **(plan if kills < 6 else {}))
+            moment = self._chance.choice(list(_MOMENTS))
+            plan = {"moment": moment, "times": self._chance.randint(1, _MOMENTS[moment])}
+            code = await asyncio.to_thread(self._run, *argv, **(plan if kills < _MOST_KILLS else {}))
             assert code in (0, -9), f"{argv}: {code}\n{self.commands.log}"
             if code == 0:
                 return kills
@@ -104,28 +111,28 @@ class Scene:
         }
         return self.commands.run(_COMMAND, *argv, *where, environment=environment, **plan)
 
-    async def _read_on(self) -> None:
-        wire = Wire(self._settings.port)
-        while True:
-            with suppress(CutError):  # the server is killed now and then
-                path = self._chance.choice(list(self.written))
-                reply = await self._ask(wire, "GET", path, expect={200})
-                assert reply["value"] == self.written[path]
-                self.read += 1
-                continue
-            await wire.close()
-            await asyncio.sleep(0)
+    async def _read_on(self, wire: Wire) -> None:
+        path = self._chance.choice(list(self.written))
+        reply = await self._ask(wire, "GET", path, expect={200})
+        assert reply["value"] == self.written[path]
+        self.read += 1
 
-    async def _write_on(self) -> None:
+    async def _write_on(self, wire: Wire) -> None:
+        path = f"production/{len(self.written)}"
+        await self._ask(wire, "PUT", path, {"value": path}, expect={200, 201})
+        self.written[path] = path
+
+    async def _on_and_on(self, act: Callable[[Wire], Awaitable[None]]) -> None:
         wire = Wire(self._settings.port)
-        for number in range(_SECRETS, 100_000):
-            with suppress(CutError):
-                path = f"production/{number}"
-                await self._ask(wire, "PUT", path, {"value": f"value {number}"}, expect={200, 201})
-                self.written[path] = f"value {number}"
-                continue
+        try:
+            while True:
+                try:
+                    await act(wire)
+                except CutError:  # the server is killed now and then
+                    await wire.close()
+                    await asyncio.sleep(0)
+        finally:
             await wire.close()
-            await asyncio.sleep(0)
 
     async def _ask(self, wire: Wire, method: str, path: str, body: object = None, *, expect: set[int]) -> Any:
         reply = await wire.ask(method, f"/v1/secrets/{path}", bearer=self._agent_key, body=body)
@@ -186,7 +193,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.req("RW4")
 def test_no_kill_of_a_new_master_key_costs_anything(url: str, tmp_path: Path, chance: Random) -> None:
-    """Three times a new one, each killed again and again: every read meanwhile gives the secret, and all ends well."""
+    """Twice a new one, each change killed again and again: every read meanwhile gives the secret, and all ends well."""
 
     async def run() -> None:
         kills = 0
@@ -204,12 +211,9 @@ def test_no_kill_of_a_new_master_key_costs_anything(url: str, tmp_path: Path, ch
                     assert new != old
             await asyncio.to_thread(servers.kill)
             await asyncio.to_thread(servers.start)  # with the last key alone
-            before = one.read
-            async with one.in_use():
-                while one.read < before + 2 * _SECRETS:
-                    await asyncio.sleep(0.01)
+            await one.read_all()
         sys.stdout.write(f"{kills} kills, {one.read} reads, {len(one.written)} secrets\n")
         assert kills >= _ROUNDS
-        assert one.read > 4 * _SECRETS
+        assert one.read > _SECRETS, "hardly anything was read meanwhile"
 
     asyncio.run(run())

@@ -17,14 +17,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from authsec_server.errors import UnsealError
-from authsec_server.keys.sealing import seal, unseal
+from authsec_server.keys.sealing import DATA_KEY, seal, sealing_key, unseal
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from authsec_server.keys.masterkey import MasterKey
+    from authsec_server.keys.masterkeys import MasterKeys
 
-__all__ = ["DATA_KEY", "Envelope", "SealedValue", "name_of"]
+__all__ = ["Envelope", "SealedValue", "name_of"]
 
-DATA_KEY: Final = "vault data key"  # the purpose of what is sealed with the master key
 _VALUE: Final = "vault secret"
 _LAYOUT: Final = b"\x01"  # then the nonce, ciphertext and tag
 _KEY_BITS: Final = 256
@@ -49,19 +51,28 @@ class Envelope:
     """Seals and opens values. Safe to share; costs microseconds.
 
     Args:
+        masters: Open what they have sealed.
         tenant: Whose secrets they are.
     """
 
-    def __init__(self, master: MasterKey, *, tenant: str) -> None:
-        self._master, self._tenant = master, tenant
+    def __init__(self, masters: MasterKeys, *, tenant: str) -> None:
+        self._masters, self._tenant = masters, tenant
 
-    def seal(self, path: str, version: int, value: str) -> SealedValue:
+    async def master(self, connection: AsyncConnection) -> MasterKey:
+        """Return the master key for what is written in this transaction. Costs a query.
+
+        Raises:
+            WrongMasterKeyError: This server has not got it.
+        """
+        return await sealing_key(connection, self._masters)
+
+    def seal(self, master: MasterKey, path: str, version: int, value: str) -> SealedValue:
         """Return the value, readable only to who has the master key, and only as this version of this secret."""
         key, nonce = AESGCM.generate_key(_KEY_BITS), os.urandom(_NONCE)
         sealed = AESGCM(key).encrypt(nonce, value.encode(), self._bound(path, version))
         return SealedValue(
             wrapped_key=seal(
-                self._master, purpose=DATA_KEY, identifier=name_of(path, version), tenant=self._tenant, plaintext=key
+                master, purpose=DATA_KEY, identifier=name_of(path, version), tenant=self._tenant, plaintext=key
             ),
             sealed=_LAYOUT + nonce + sealed,
         )
@@ -70,14 +81,14 @@ class Envelope:
         """Return what `seal` was given.
 
         Raises:
-            WrongMasterKeyError: It was sealed with another master key.
+            WrongMasterKeyError: It was sealed with a master key that is not there.
             UnsealError: It is not what was sealed as this version of this secret.
         """
         sealed = kept.sealed
         if len(sealed) < len(_LAYOUT) + _NONCE + _TAG or not sealed.startswith(_LAYOUT):
             raise UnsealError(_broken(path, version))
         key = unseal(
-            self._master,
+            self._masters,
             purpose=DATA_KEY,
             identifier=name_of(path, version),
             tenant=self._tenant,

@@ -120,8 +120,9 @@ class Secrets:
             check_metadata(each.metadata or {})
 
         async def work(change: Change, written: tuple[SecretInfo, ...]) -> None:
+            master = await self._envelope.master(change.connection)
             for info in written:
-                kept = self._envelope.seal(info.path, info.version, wanted[info.path].value)
+                kept = self._envelope.seal(master, info.path, info.version, wanted[info.path].value)
                 await stored.append_version(change.connection, info, kept, created_by=question.client_id or "")
 
         question = WriteQuestion(asker[0], action, self._asking.pepper, where, wanted)
