@@ -145,7 +145,7 @@ async def scene(folder: Path, url: str, chance: Random) -> AsyncIterator[tuple[S
     """Lend an authority whose agent may use the whole vault, and the process that its server is started from."""
     port = Port()
     create_master_key(folder / "master.key")
-    wanted = {
+    wanted: dict[str, Any] = {
         "data_dir": str(folder),
         "database_url": url,
         "port": port.number,
