@@ -43,7 +43,8 @@ def test_a_vault_may_be_all_that_there_is(setup: VaultSetUp) -> None:
     assert printed.finding("mode")["message"] == "LIVE: a vault is configured, and no authority"
     message = printed.finding("vault_credential")["message"]
     assert (
-        message == f"the vault takes the agent's key, which was given for {setup.vault.server.base_url}: it is sample-agent's"
+        message
+        == f"the vault takes the agent's key, which was given for {setup.vault.server.base_url}: it is sample-agent's"
     )
 
 

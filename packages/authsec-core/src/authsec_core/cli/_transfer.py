@@ -25,7 +25,7 @@ def import_secrets(session: Session, arguments: SecretsArguments) -> Outcome:
     """Store what a `.env` file holds."""
     text = read_file(arguments.source)
     session.notify("Storing what the file holds")
-    imported = session.vault.import_env(arguments.namespace, text(), **kept(arguments), **session.using)
+    imported = session.vault.import_env(arguments.namespace or "", text(), **kept(arguments), **session.using)
     message = f"{len(imported.keys)} secrets are stored in {imported.namespace}"
     if imported.skipped:
         message += f", {imported.skipped} names had no value"
