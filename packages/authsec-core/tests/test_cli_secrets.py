@@ -199,7 +199,7 @@ class TestList:
         setup.vault.put("staging/tavily/api-key", f"other-{CANARY}", access_tier="critical")
         printed = setup.run("secrets", "list")
         assert printed.code == 0
-        assert re.search(rf"{OPENAI} +2 +api_key +standard +owner=search-team +2027-01-15T08:30:00Z +•", printed.out)
+        assert re.search(rf"{OPENAI} +2 +api_key +standard +owner=search-team +2027-01-15T08:30:00Z +\*\*\*", printed.out)
         assert "critical" in printed.out
         assert printed.err == "authsec (LIVE): 2 secrets\n"
 

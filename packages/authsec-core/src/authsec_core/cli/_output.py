@@ -25,7 +25,7 @@ __all__ = ["Tables", "let_go_of_stdout", "say", "write_json"]
 
 _WIDE: Final = 120  # columns, where the stream is no terminal that has some
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
-_HIDDEN: Final = "••••••••"
+_HIDDEN: Final = "********"
 _INSTANTS: Final = frozenset({"exp", "iat", "nbf"})  # claims in epoch seconds
 
 
