@@ -199,7 +199,9 @@ class TestList:
         setup.vault.put("staging/tavily/api-key", f"other-{CANARY}", access_tier="critical")
         printed = setup.run("secrets", "list")
         assert printed.code == 0
-        assert re.search(rf"{OPENAI} +2 +api_key +standard +owner=search-team +2027-01-15T08:30:00Z +\*\*\*", printed.out)
+        assert re.search(
+            rf"{OPENAI} +2 +api_key +standard +owner=search-team +2027-01-15T08:30:00Z +\*\*\*", printed.out
+        )
         assert "critical" in printed.out
         assert printed.err == "authsec (LIVE): 2 secrets\n"
 
@@ -260,7 +262,7 @@ class TestImport:
         argv = ("--namespace", "production", "--tier", "sensitive", "--type", "custom", "--metadata", "from=env")
         printed = setup.run("secrets", "import", str(source), *argv)
         assert (printed.code, printed.out.split()) == (0, ["A_KEY", "B_KEY"])
-        assert "2 secrets are stored in production, 1 names had no value; now delete the file: " in printed.err
+        assert "2 secrets stored in production, 1 name without a value left out; now delete the file: " in printed.err
         if os.name == "posix":
             assert f"rm '{source}'" in printed.err
         versions, beside = setup.vault.secrets["production/A_KEY"]
@@ -309,7 +311,7 @@ class TestExport:
         printed = setup.run("secrets", "export", "--namespace", "production", shows=CANARY)
         assert (printed.out, printed.err) == (
             f"OPENAI_API_KEY={CANARY}\n",
-            "authsec (LIVE): 1 secrets of production\n",
+            "authsec (LIVE): 1 secret of production\n",
         )
         printed = setup.run("secrets", "export", "--namespace", "production", "--format", "json", shows=CANARY)
         assert json.loads(printed.out) == {"openai/api-key": CANARY}
@@ -382,7 +384,7 @@ class TestCredentials:
         setup.set(AUTHSEC_MOCK_SECRETS=json.dumps({"production/a/key": "sk-sample-for-tests"}))
         printed = setup.run("secrets", "list")
         assert "production/a/key" in printed.out
-        assert printed.err == "authsec (MOCK): 1 secrets\n"
+        assert printed.err == "authsec (MOCK): 1 secret\n"
 
     def test_a_refused_credential(self, setup: VaultSetUp) -> None:
         """Has its code, and is on no stream."""

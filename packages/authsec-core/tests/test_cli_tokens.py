@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from vault_cli_support import KEY, VaultSetUp, running_vault
 
-from authsec_core.testing import FakeClock
+from authsec_core.testing import FakeClock, Reply
 
 SCOPE = ("--scope", "secrets:read:production/*")
 
@@ -135,6 +135,21 @@ class TestApproval:
         assert setup.clock.steady() - start == 12
         assert len(setup.vault.shown) == 4
         assert list(setup.vault.pending) == ["approval-1"]
+
+    def test_a_vault_that_is_away_for_a_while_is_waited_for(
+        self, setup: VaultSetUp, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As long as there is time; without `--wait` it is an error at once."""
+        setup.vault.failing["/v1/tokens"] = Reply(status=503)
+        assert setup.run("tokens", "issue", *SCOPE, "--json").json["code"] == "vault_unavailable"
+        sleep = setup.clock.sleep
+
+        def mend(seconds: float) -> None:
+            setup.vault.failing.clear()
+            sleep(seconds)
+
+        monkeypatch.setattr(setup.clock, "sleep", mend)
+        assert setup.run("tokens", "issue", *SCOPE, "--wait", "1m", shows=first(setup)).code == 0
 
     def test_it_takes_the_token_once_it_is_approved(self, setup: VaultSetUp, monkeypatch: pytest.MonkeyPatch) -> None:
         """While it waits."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from authsec_core.cli._outcome import InputError, Outcome, Shown
-from authsec_core.cli._session import Session, described
+from authsec_core.cli._session import Session, counted, described
 from authsec_core.cli._streams import confirm, read_value, require_absent, write_new
 from authsec_core.cli._vault_arguments import SecretsArguments
 from authsec_core.errors import SecretNotFoundError
@@ -41,7 +41,7 @@ def list_secrets(session: Session, arguments: SecretsArguments) -> Outcome:
     session.notify("Asking what there is")
     found = session.vault.list_secrets(arguments.namespace, **session.using)
     document = {"namespace": arguments.namespace, "secrets": [described(info) for info in found]}
-    return session.done("secrets", f"{len(found)} secrets", document)
+    return session.done("secrets", counted(len(found), "secret"), document)
 
 
 def delete_secret(session: Session, arguments: SecretsArguments) -> Outcome:

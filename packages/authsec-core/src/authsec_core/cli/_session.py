@@ -17,7 +17,7 @@ from authsec_core.vault_sync import AgentVaultSync
 from authsec_core.vault_values import SecretInfo
 from authsec_core.wire import format_time
 
-__all__ = ["Session", "described"]
+__all__ = ["Session", "counted", "described"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,15 @@ class Session:
         """
         told = {"status": "success", "mode": self.vault.mode, "message": message, **document}
         return outcome(kind, told, failed=False, secrets=self.credentials, shown=shown, launch=launch)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things.
+
+    >>> counted(1, "secret"), counted(2, "secret")
+    ('1 secret', '2 secrets')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def described(info: SecretInfo) -> dict[str, Any]:

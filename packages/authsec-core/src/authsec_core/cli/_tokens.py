@@ -11,7 +11,7 @@ from authsec_core.cli._outcome import InputError, Outcome, Shown
 from authsec_core.cli._session import Session
 from authsec_core.cli._streams import require_absent, write_new
 from authsec_core.cli._vault_arguments import TokensArguments
-from authsec_core.errors import ApprovalRequiredError
+from authsec_core.errors import ApprovalRequiredError, VaultError
 from authsec_core.token import Secret
 from authsec_core.vault_values import VaultToken
 from authsec_core.wire import format_time
@@ -64,10 +64,14 @@ def _awaited(session: Session, arguments: TokensArguments) -> VaultToken:
         try:
             return session.vault.request_token(list(arguments.scopes), **_asked(arguments), approval_id=approval)
         except ApprovalRequiredError as exc:
-            left = deadline - session.clock.steady()
             approval = exc.approval_id
+            left = deadline - session.clock.steady()
             if left <= 0:
                 raise ApprovalRequiredError(_PENDING.format(approval), approval_id=approval) from exc
+        except VaultError as exc:
+            left = deadline - session.clock.steady()
+            if not exc.retryable or left <= 0:  # a vault that is restarted does not end an hour of waiting
+                raise
         session.notify(f"Waiting for the approval of {approval}, for {left:.0f} more seconds")
         session.clock.sleep(min(_PAUSE, left))
 

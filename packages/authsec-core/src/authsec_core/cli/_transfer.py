@@ -13,7 +13,7 @@ from typing import Any
 from authsec_core.cli._env_text import environment_names, export_text
 from authsec_core.cli._outcome import InputError, Outcome, Shown
 from authsec_core.cli._secrets import claims, kept
-from authsec_core.cli._session import Session
+from authsec_core.cli._session import Session, counted
 from authsec_core.cli._streams import read_file, require_absent, stdout_is_terminal, write_new
 from authsec_core.cli._vault_arguments import SecretsArguments
 from authsec_core.token import Secret
@@ -26,9 +26,9 @@ def import_secrets(session: Session, arguments: SecretsArguments) -> Outcome:
     text = read_file(arguments.source)
     session.notify("Storing what the file holds")
     imported = session.vault.import_env(arguments.namespace or "", text(), **kept(arguments), **session.using)
-    message = f"{len(imported.keys)} secrets are stored in {imported.namespace}"
+    message = f"{counted(len(imported.keys), 'secret')} stored in {imported.namespace}"
     if imported.skipped:
-        message += f", {imported.skipped} names had no value"
+        message += f", {counted(imported.skipped, 'name')} without a value left out"
     document: dict[str, Any] = {
         "namespace": imported.namespace,
         "names": list(imported.keys),
@@ -59,11 +59,11 @@ def export_secrets(session: Session, arguments: SecretsArguments) -> Outcome:
         "names": [names[keys[path]] for path in paths],
         "paths": paths,
     }
-    message = f"{len(paths)} secrets of {namespace}"
+    message = f"{counted(len(paths), 'secret')} of {namespace}"
     if arguments.out is None:
         return session.done("names", message, document, shown=Shown(member="content", value=content))
     write_new(arguments.out, content)
-    return session.done("names", f"{message} are in {arguments.out}", {**document, "out": str(arguments.out)})
+    return session.done("names", f"{message}, in {arguments.out}", {**document, "out": str(arguments.out)})
 
 
 def _values(session: Session, arguments: SecretsArguments, names: dict[str, str]) -> dict[str, str]:
