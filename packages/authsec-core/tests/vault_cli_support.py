@@ -34,6 +34,7 @@ class FakeVault:
         secrets: By path: every version's value, and what is kept beside.
         tokens: Issued ones by their text, with what was asked for.
         pending: What is to be approved, and whether it has been.
+        asked: The requests for it, as they were made.
         needs_approval: Whether tokens need one.
         failing: Statuses for the requests to come, by path.
     """
@@ -42,6 +43,7 @@ class FakeVault:
         self.secrets: dict[str, tuple[list[str], dict[str, Any]]] = {}
         self.tokens: dict[str, dict[str, Any]] = {}
         self.pending: dict[str, bool] = {}
+        self.asked: dict[str, dict[str, Any]] = {}
         self.needs_approval = False
         self.failing: dict[str, Reply] = {}
         self.server = LoopbackServer(self._answer)
@@ -120,6 +122,9 @@ class FakeVault:
 
     def _issue(self, body: Mapping[str, Any]) -> Reply:
         approval = body.get("approval_id") or f"approval-{len(self.pending) + 1}"
+        self.asked.setdefault(approval, dict(body))
+        assert body.keys() == {"approval_id"} or "approval_id" not in body
+        body = self.asked[approval]
         if self.needs_approval and not self.pending.setdefault(approval, False):
             return Reply.of_json({"requires_approval": True, "approval_id": approval, "scopes": body["scopes"]})
         number = len(self.tokens) + 1

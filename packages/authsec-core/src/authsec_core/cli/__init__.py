@@ -94,7 +94,7 @@ def _launch(outcome: Outcome, launch: Launch, arguments: Arguments, tables: Tabl
 
 def _print(outcome: Outcome, arguments: Arguments, tables: Tables | None) -> None:
     if arguments.as_json:
-        write_json(outcome, sys.stdout)
+        write_json(outcome.whole, sys.stdout)
     elif tables is None:
         say(outcome.document, sys.stderr)
     else:
@@ -134,8 +134,7 @@ def _quiet_log() -> Iterator[None]:
 
 def _explain(error: UsageError, *, as_json: bool) -> int:
     if as_json:
-        document = {"status": "error", "code": "usage", "message": error.message, "retryable": False}
-        write_json(Outcome(kind="error", document=document, exit_code=_USAGE), sys.stdout)
+        write_json({"status": "error", "code": "usage", "message": error.message, "retryable": False}, sys.stdout)
         sys.stdout.flush()
     else:
         sys.stderr.write(f"{error.usage}authsec: {error.message}\n")

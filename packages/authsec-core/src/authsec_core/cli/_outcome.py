@@ -120,6 +120,11 @@ class Outcome:
     shown: Shown | None = None
     launch: Launch | None = None
 
+    @property
+    def whole(self) -> Mapping[str, Any]:
+        """The document, and in it the secret that somebody asked to see."""
+        return self.document if self.shown is None else {**self.document, self.shown.member: self.shown.value()}
+
 
 def outcome(
     kind: Kind,

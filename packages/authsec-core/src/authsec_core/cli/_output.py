@@ -29,10 +29,8 @@ _HIDDEN: Final = "********"
 _INSTANTS: Final = frozenset({"exp", "iat", "nbf"})  # claims in epoch seconds
 
 
-def write_json(outcome: Outcome, stream: TextIO) -> None:
+def write_json(document: Mapping[str, Any], stream: TextIO) -> None:
     """Write one JSON document in ASCII, which every encoding has and no terminal obeys."""
-    shown = outcome.shown
-    document = outcome.document if shown is None else {**outcome.document, shown.member: shown.value()}
     stream.write(json.dumps(document, indent=2) + "\n")
 
 
