@@ -25,6 +25,7 @@ __all__ = [
     "Received",
     "claims_of",
     "credential_of",
+    "hidden",
     "import_env",
     "list_secrets",
     "read_secret",
@@ -94,6 +95,13 @@ class Pending:
     """A token that somebody has to approve first."""
 
     approval_id: str
+
+
+def hidden(token: str | VaultToken | Secret | None) -> Secret | None:
+    """Return a token as what no frame shows. It raises nothing: the caller's frame still shows the text."""
+    if isinstance(token, VaultToken):
+        return token.secret
+    return token if token is None or isinstance(token, Secret) else Secret(token)
 
 
 def credential_of(shown: Secret) -> Secret:
