@@ -13,12 +13,11 @@ from typing import Any
 from authsec_autogen._advice import advise
 from authsec_autogen._framework import load_autogen
 from authsec_autogen._guard import Guard, refusal
+from authsec_autogen._naming import LONGEST_NAME, dressed
 from authsec_core.token import Mode
 
-__all__ = ["Registration", "check_name", "dressed"]
+__all__ = ["Registration"]
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI permits; AutoGen checks the same
-_LONGEST_NAME = 64
 _GUARD = "_authsec_guard"  # an attribute of the executor, so that both live and end together
 _ELSEWHERE = (
     "This tool runs only in chats with {executor}, for which it was registered: its operator has to let the agent chat "
@@ -26,25 +25,6 @@ _ELSEWHERE = (
 )
 
 Tool = Callable[..., Any]
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that models cannot call.
-
-    Raises:
-        ValueError: It is one.
-    """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be a tool's name: use 1 to {_LONGEST_NAME} letters, digits, '_' and '-'")
-
-
-def dressed(tool: Tool, *, name: str, doc: str | None) -> Any:
-    """Return the function, under a name and a docstring of its own."""
-    made: Any = tool
-    # The qualified name too: Python puts it into the TypeError that a model sees when it adds an argument.
-    made.__name__ = made.__qualname__ = name
-    made.__doc__ = doc
-    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +49,7 @@ class Registration:
             raise ValueError(
                 f"{caller.name!r} has no llm_config, so it cannot propose calls: swap caller and executor?"
             )
-        usual = re.sub(r"[^A-Za-z0-9_-]", "_", f"{prefix}_{caller.name}")[:_LONGEST_NAME]
+        usual = re.sub(r"[^A-Za-z0-9_-]", "_", f"{prefix}_{caller.name}")[:LONGEST_NAME]
         name = name or usual
         if executor.can_execute_function(name):
             raise ValueError(
@@ -98,7 +78,7 @@ class Registration:
 
 
 def _another(usual: str, taken: str) -> str:
-    return usual if usual != taken else f"{usual[: _LONGEST_NAME - 2]}_2"
+    return usual if usual != taken else f"{usual[: LONGEST_NAME - 2]}_2"
 
 
 def _guarded(tool: Tool, guard: Guard, name: str, elsewhere: str) -> Tool:

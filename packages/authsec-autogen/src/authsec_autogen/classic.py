@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from authsec_autogen._advice import AuthSecAutoGenWarning
 from authsec_autogen._environment import ENVIRONMENT
-from authsec_autogen._registration import Registration, check_name, dressed
+from authsec_autogen._naming import check_name, dressed
+from authsec_autogen._registration import Registration
 from authsec_core import ConfigurationError
 from authsec_core._own_files import refuse_foreign_files
 
