@@ -18,7 +18,7 @@ from deploy_kit import DEPLOY, DOCUMENTS, KIT, PODS, SERVERS, SETTINGS, URL, our
 from authsec_core import AuthSecConfig
 from authsec_core._signing import base64url
 from authsec_server.app import create_app
-from authsec_server.keys.masterkey import MasterKey, read_master_key
+from authsec_server.keys.masterkey import MasterKey, read_master_keys
 from authsec_server.settings import ServerSettings
 
 KEY: Final = base64url(MasterKey.generate().reveal())
@@ -119,4 +119,4 @@ def test_the_copy_of_the_master_key_is_one_that_is_taken(tmp_path: Path) -> None
         assert source.startswith(f"{mounts['master-key']}/")
         assert target == SETTINGS["AUTHSEC_SERVER_MASTER_KEY_FILE"], name
         subprocess.run([*words, secret, copy], check=True)
-        assert read_master_key(copy) == MasterKey.parse(KEY)
+        assert read_master_keys(copy) == (MasterKey.parse(KEY),)

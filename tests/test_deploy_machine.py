@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # importlib mode adds no folders
 
 from deploy_kit import DEPLOY, KIT, text_of
 
-from authsec_server.keys.masterkey import read_master_key
+from authsec_server.keys.masterkey import read_master_keys
 
 # systemd
 
@@ -71,13 +71,13 @@ def test_the_script_gives_the_key_to_the_command(tmp_path: Path) -> None:
 @pytest.mark.skipif(not shutil.which("bash"), reason="the lines are for a shell")
 def test_the_ceremony_makes_a_key_and_two_halves(tmp_path: Path) -> None:
     """Its lines, run in order, make a key that is taken; neither half has any of it, and together they are the key."""
-    text = text_of(DEPLOY / "keys.md").partition("## Signing keys")[0]
+    text = text_of(DEPLOY / "keys.md").partition("## Change the master key")[0]
     lines = re.findall(r"^ *```sh\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
     python = f'python3() {{ "{sys.executable}" "$@"; }}\n'
     script = "set -eu\n" + python + "".join(re.sub(r"^ +", "", block, flags=re.MULTILINE) for block in lines)
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
-    key = read_master_key(tmp_path / "master.key")
+    (key,) = read_master_keys(tmp_path / "master.key")
     assert key.id in done.stdout.split()
     one, two = (tmp_path / "half-1").read_bytes(), (tmp_path / "half-2").read_bytes()
     assert key.reveal() not in one + two

@@ -370,7 +370,8 @@ def _actions() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch(
-            r"(token|client|key|role|delegation|issuer|operator|operator_token|signing_key|audit)\.[a-z]+", node.value
+            r"(token|client|key|role|delegation|issuer|operator|operator_token|signing_key|master_key|audit)\.[a-z]+",
+            node.value,
         )
     }
 

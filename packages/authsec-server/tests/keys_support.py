@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from server_support import CALLER, ledger, made, rows
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_core._jwks import parse_keys
 from authsec_core._signing import SigningKey
@@ -23,7 +24,9 @@ from authsec_server.db.engine import Database
 from authsec_server.keys.changes import MOST_PUBLISHED
 from authsec_server.keys.keyring import Keyring
 from authsec_server.keys.masterkey import MasterKey
+from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.rotation import Timing
+from authsec_server.keys.sealing import PEPPER, seal
 from authsec_server.keys.service import SigningKeys
 
 MASTER, OTHER_MASTER = MasterKey.generate(), MasterKey.generate()
@@ -92,14 +95,15 @@ class World:
 
 
 @asynccontextmanager
-async def replica(url: str, clock: FakeClock, *, master: MasterKey = MASTER) -> AsyncIterator[World]:
+async def replica(url: str, clock: FakeClock, *, masters: MasterKeys | None = None) -> AsyncIterator[World]:
     """Lend one more replica on the same database."""
+    masters = masters or MasterKeys([MASTER])
     database = Database(url, clock=clock)
-    keyring = Keyring(database, master, tenant_id="t", clock=clock)
+    keyring = Keyring(database, masters, tenant_id="t", clock=clock)
     try:
         async with ledger(database, clock=clock) as running:
             keys = SigningKeys(
-                running, database, master=master, keyring=keyring, timing=TIMING, tenant_id="t", clock=clock
+                running, database, masters=masters, keyring=keyring, timing=TIMING, tenant_id="t", clock=clock
             )
             yield World(database, running, keyring, keys, clock)
     finally:
@@ -111,7 +115,7 @@ async def replica(url: str, clock: FakeClock, *, master: MasterKey = MASTER) -> 
 async def world(url: str, clock: FakeClock) -> AsyncIterator[World]:
     """Lend a replica on a new database that has no key yet."""
     async with made(url, clock=clock) as database:
-        await database.write(lambda connection: connection.execute(sa.delete(tables.signing_keys)))
+        await database.write(_furnish)
     async with replica(url, clock) as found:
         yield found
 
@@ -124,3 +128,11 @@ def play(url: str, clock: FakeClock, story: Callable[[World], Awaitable[None]]) 
             await story(found)
 
     asyncio.run(run())
+
+
+async def _furnish(connection: AsyncConnection) -> None:
+    await connection.execute(sa.delete(tables.signing_keys))
+    pepper = seal(MASTER, PEPPER, PEPPER, "t", b"the pepper")
+    await connection.execute(
+        sa.insert(tables.server).values(id=1, tenant_id="t", made_by_dev=False, pepper=pepper, created_at=0.0)
+    )

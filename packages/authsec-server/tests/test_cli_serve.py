@@ -98,7 +98,7 @@ class TestDev:
         with dev(tmp_path) as server:
             first = json.loads(server.line())
             assert list(first) == [
-                *("base_url", "issuer", "jwks_url", "admin_token", "client_id", "database", "data_dir")
+                *("base_url", "issuer", "jwks_url", "admin_token", "client_id", "agent_key", "database", "data_dir")
             ]
             assert (first["data_dir"], first["issuer"]) == (
                 str(tmp_path / "authsec-data"),
@@ -118,20 +118,52 @@ class TestDev:
             assert (again["admin_token"], again["client_id"]) == (None, first["client_id"])
             assert self.whoami(again | {"admin_token": first["admin_token"]}) == "admin"
 
+    def test_the_sample_agent_may_use_the_whole_vault(self, tmp_path: Path) -> None:
+        """Its key is shown at each start, and is another one each time: the one before it is good for nothing."""
+        with dev(tmp_path) as server:
+            first = json.loads(server.line())
+            assert self.me(first, first["agent_key"]) == (200, "sample-agent")
+            assert self.issue(first) == 200
+            server.stop()
+        with dev(tmp_path) as server:
+            again = json.loads(server.line())
+            assert self.me(again, again["agent_key"]) == (200, "sample-agent")
+            assert self.me(again, first["agent_key"]) == (401, None)
+            self.admin(again | {"admin_token": first["admin_token"]}, "clients", "end-vault-access", first["client_id"])
+            server.stop()
+        with dev(tmp_path) as server:
+            assert self.issue(json.loads(server.line())) == 403, "what somebody has said is not undone by a start"
+
+    def me(self, served: dict[str, str], key: str) -> tuple[int, str | None]:
+        """Ask the vault whose key this is."""
+        headers = {"Authorization": f"Bearer {key}"}
+        reply = httpx.get(f"{served['base_url']}/v1/me", headers=headers, trust_env=False)
+        return reply.status_code, reply.json().get("name")
+
+    def issue(self, served: dict[str, str]) -> int:
+        """Ask for a token for the whole vault."""
+        headers, body = {"Authorization": f"Bearer {served['agent_key']}"}, {"scopes": ["secrets:*:*"]}
+        reply = httpx.post(f"{served['base_url']}/v1/tokens", headers=headers, json=body, trust_env=False)
+        return reply.status_code
+
     def whoami(self, served: dict[str, str]) -> str:
         """Ask over the command, as a person would."""
+        return str(self.admin(served, "whoami")["name"])
+
+    def admin(self, served: dict[str, str], *words: str) -> Any:
+        """Run the command, as a person would."""
         environ = os.environ | {
             "AUTHSEC_ADMIN_URL": served["base_url"],
             "AUTHSEC_ADMIN_TOKEN": served["admin_token"],
         }
         done = subprocess.run(
-            [sys.executable, "-m", "authsec_server", "admin", "whoami", "--json"],
+            [sys.executable, "-m", "authsec_server", "admin", *words, "--json"],
             env=environ,
             capture_output=True,
             text=True,
             check=True,
         )
-        return str(json.loads(done.stdout)["name"])
+        return json.loads(done.stdout)
 
     def test_lines_to_paste(self, tmp_path: Path) -> None:
         """For sh and for PowerShell; the admin token at the first start only, and where the data is."""
@@ -145,6 +177,7 @@ class TestDev:
             assert re.search(
                 r'^ +\$env:AUTHSEC_BASE_URL = "http\S+"; \$env:AUTHSEC_AGENT_CLIENT_ID = "\S{36}"$', text, re.M
             )
+            assert re.search(r'^ +export AUTHSEC_AGENT_KEY=(agk_\S+)\n +\$env:AUTHSEC_AGENT_KEY = "\1"$', text, re.M)
             assert text.count("opt_") == 2
             assert str(tmp_path / "here") in text
             assert "for development" in text

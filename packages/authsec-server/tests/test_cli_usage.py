@@ -82,7 +82,17 @@ def test_common_options_stand_on_either_side() -> None:
 def test_version_and_help(desk: Desk) -> None:
     """They are printed on stdout with exit code 0, for every command there is, and in ASCII."""
     assert desk.run("--version").out == f"authsec-server {authsec_core.__version__}\n"
-    local = ("serve", "init", "migrate", "grant-admin", "rotate-keys", "verify-audit", "admin", "admin clients")
+    local = (
+        "serve",
+        "init",
+        "migrate",
+        "grant-admin",
+        "rotate-keys",
+        "rotate-master-key",
+        "verify-audit",
+        "admin",
+        "admin clients",
+    )
     for words in ("", *local, *(f"admin {command.words}" for command in COMMANDS)):
         printed = desk.run(*words.split(), "--help")
         assert (printed.code, printed.err) == (0, "")

@@ -24,12 +24,16 @@ ERRORS = {
 }
 
 
+BELOW = "/v1/things/{path:path}"
+
+
 def both(handler: Any) -> tuple[FastAPI, Direct]:
-    """Return the framework with a route, and the same with the way past it."""
+    """Return the framework with two routes, and the same with the way past it."""
     app = FastAPI(redirect_slashes=False)
     app.get(DELEGATION_TOKEN_PATH)(handler)
+    app.get(BELOW)(handler)
     problems.install(app)
-    return app, Direct(app, path=DELEGATION_TOKEN_PATH, handler=handler)
+    return app, Direct(app, handlers={DELEGATION_TOKEN_PATH: handler, BELOW: handler})
 
 
 async def asked(app: Any, method: str, path: str) -> httpx.Response:
@@ -38,8 +42,9 @@ async def asked(app: Any, method: str, path: str) -> httpx.Response:
         return await client.request(method, path)
 
 
+@pytest.mark.parametrize("path", [DELEGATION_TOKEN_PATH, "/v1/things/", "/v1/things/a", "/v1/things/a%2Fb/%20c"])
 @pytest.mark.parametrize("outcome", sorted(ERRORS))
-def test_it_answers_as_the_framework_does(outcome: str) -> None:
+def test_it_answers_as_the_framework_does(outcome: str, path: str) -> None:
     """Whatever the handler returns or raises, status, headers and body are the same on both ways."""
 
     async def handler(request: Request) -> Response:
@@ -48,7 +53,7 @@ def test_it_answers_as_the_framework_does(outcome: str) -> None:
         return Response(request.url.query, headers={"Cache-Control": "no-store"})
 
     framework, direct = both(handler)
-    one, other = (asyncio.run(asked(app, "GET", f"{DELEGATION_TOKEN_PATH}?a=b%20c")) for app in (framework, direct))
+    one, other = (asyncio.run(asked(app, "GET", f"{path}?a=b%20c")) for app in (framework, direct))
     assert (one.status_code, one.headers, one.content) == (other.status_code, other.headers, other.content)
 
 
@@ -59,6 +64,9 @@ def test_it_answers_as_the_framework_does(outcome: str) -> None:
         ("HEAD", DELEGATION_TOKEN_PATH, 405),
         ("GET", f"{DELEGATION_TOKEN_PATH}/", 404),
         ("GET", "/other", 404),
+        ("PUT", "/v1/things/a", 405),
+        ("GET", "/v1/things", 404),
+        ("GET", "/v1/thingsx/a", 404),
     ],
 )
 def test_whatever_else_is_asked_goes_to_the_framework(method: str, path: str, status: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from authsec_core.errors import ConfigurationError
 from authsec_server.errors import UnsafeSettingsError
-from authsec_server.keys.masterkey import MasterKey, create_master_key, read_master_key
+from authsec_server.keys.masterkey import MasterKey, create_master_key, read_master_keys
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="files have no mode there")
 
@@ -130,7 +130,7 @@ class TestFile:
     @pytest.mark.parametrize("mode", [0o600, 0o400])
     def test_a_file_of_ones_own_is_read(self, tmp_path: Path, mode: int) -> None:
         """Readable by its owner alone is good, writable or not."""
-        assert read_master_key(key_file(tmp_path, f"{GOOD}\n", mode)) == MasterKey.parse(GOOD)
+        assert read_master_keys(key_file(tmp_path, f"{GOOD}\n", mode)) == (MasterKey.parse(GOOD),)
 
     @posix
     @pytest.mark.req("RO1")
@@ -139,7 +139,7 @@ class TestFile:
         """A bit for the group, for the world or to execute: the message has the command that mends it."""
         path = key_file(tmp_path, mode=mode)
         with pytest.raises(UnsafeSettingsError, match="chmod 600") as refused:
-            read_master_key(path)
+            read_master_keys(path)
         assert str(path) in str(refused.value)
 
     @posix
@@ -150,10 +150,10 @@ class TestFile:
         owner = path.stat().st_uid
         monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
         if owner == 0:
-            assert read_master_key(path) == MasterKey.parse(GOOD)
+            assert read_master_keys(path) == (MasterKey.parse(GOOD),)
             os.chown(path, 12345, -1)
         with pytest.raises(UnsafeSettingsError, match="another user"):
-            read_master_key(path)
+            read_master_keys(path)
 
     @posix
     @pytest.mark.req("RO1")
@@ -162,7 +162,7 @@ class TestFile:
         path = key_file(tmp_path, mode=0o440)
         tmp_path.chmod(0o550)
         monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-        assert read_master_key(path) == MasterKey.parse(GOOD)
+        assert read_master_keys(path) == (MasterKey.parse(GOOD),)
         for of_file, of_folder, credentials in (
             (0o460, 0o550, tmp_path),
             (0o444, 0o550, tmp_path),
@@ -173,7 +173,7 @@ class TestFile:
             tmp_path.chmod(of_folder)
             monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
             with pytest.raises(UnsafeSettingsError, match="chmod 600"):
-                read_master_key(path)
+                read_master_keys(path)
 
     @posix
     @pytest.mark.req("RO1")
@@ -182,24 +182,24 @@ class TestFile:
         os.mkfifo(tmp_path / "fifo", 0o600)
         for path in (tmp_path / "fifo", Path("/dev/null")):
             with pytest.raises(UnsafeSettingsError, match="not a regular file"):
-                read_master_key(path)
+                read_master_keys(path)
         with pytest.raises(ConfigurationError, match=r"regular file|directory"):
-            read_master_key(tmp_path)
+            read_master_keys(tmp_path)
 
     @posix
     def test_a_link_is_followed_and_what_it_leads_to_is_judged(self, tmp_path: Path) -> None:
         """Kubernetes mounts secrets as links."""
         link = tmp_path / "link"
         link.symlink_to(key_file(tmp_path))
-        assert read_master_key(link) == MasterKey.parse(GOOD)
+        assert read_master_keys(link) == (MasterKey.parse(GOOD),)
         (tmp_path / "master.key").chmod(0o644)
         with pytest.raises(UnsafeSettingsError, match="chmod 600"):
-            read_master_key(link)
+            read_master_keys(link)
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         """The message says which file, and why."""
         with pytest.raises(ConfigurationError, match="No such file") as refused:
-            read_master_key(tmp_path / "absent")
+            read_master_keys(tmp_path / "absent")
         assert "absent" in str(refused.value)
 
     @pytest.mark.req("RA7")
@@ -208,7 +208,7 @@ class TestFile:
         """Damage is an error: what it sealed must not be made unreadable by a new key."""
         path = key_file(tmp_path, text)
         with pytest.raises(ConfigurationError) as refused:
-            read_master_key(path)
+            read_master_keys(path)
         assert str(path) in str(refused.value)
         assert path.read_text() == text
 
@@ -216,7 +216,7 @@ class TestFile:
     def test_a_guessable_key_stays_unsafe_in_a_file(self, tmp_path: Path) -> None:
         """The kind of error does not get lost on the way, and the file is named."""
         with pytest.raises(UnsafeSettingsError, match=r"master\.key.*can be guessed"):
-            read_master_key(key_file(tmp_path, text_of(bytes(32))))
+            read_master_keys(key_file(tmp_path, text_of(bytes(32))))
 
 
 class TestNewFile:
@@ -226,7 +226,7 @@ class TestNewFile:
     def test_what_is_made_can_be_read(self, tmp_path: Path) -> None:
         """The file holds the key that was returned, and nothing else is left behind."""
         path = tmp_path / "master.key"
-        assert create_master_key(path) == read_master_key(path)
+        assert (create_master_key(path),) == read_master_keys(path)
         assert list(tmp_path.iterdir()) == [path]
 
     @posix
@@ -279,7 +279,7 @@ class TestNewFile:
             thread.join()
         assert len(made) == 1
         assert len(refused) == 7
-        assert read_master_key(path) == made[0]
+        assert read_master_keys(path) == (made[0],)
 
     @pytest.mark.req("RA7")
     def test_it_is_on_the_disk_before_it_is_used(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,16 +9,18 @@ from hypothesis import strategies as st
 from authsec_core.errors import ConfigurationError
 from authsec_server.errors import UnsealError, WrongMasterKeyError
 from authsec_server.keys.masterkey import MasterKey
+from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.sealing import seal, sealed_with, unseal
 
 MASTER, OTHER = MasterKey.generate(), MasterKey.generate()
+RING = MasterKeys([MASTER])
 PLAIN = b"the private half of a key"
 SEALED = seal(MASTER, "signing key", "kid-1", "tenant-1", PLAIN)
 
 
-def opened(sealed: bytes, master: MasterKey = MASTER) -> bytes:
+def opened(sealed: bytes, masters: MasterKeys = RING) -> bytes:
     """Open it as what it was sealed as."""
-    return unseal(master, "signing key", "kid-1", "tenant-1", sealed)
+    return unseal(masters, "signing key", "kid-1", "tenant-1", sealed)
 
 
 @pytest.mark.req("RA7")
@@ -73,7 +75,7 @@ def test_every_cut_is_noticed() -> None:
 def test_it_does_not_open_as_something_else(moved: tuple[str, str, str]) -> None:
     """Another purpose, name or tenant, and no other way to divide the same text; the message says what it may be."""
     with pytest.raises(UnsealError, match=r"moved here from another row.*backup"):
-        unseal(MASTER, *moved, SEALED)
+        unseal(RING, *moved, SEALED)
 
 
 @pytest.mark.req("RA7")
@@ -81,17 +83,17 @@ def test_it_does_not_open_as_something_else(moved: tuple[str, str, str]) -> None
 def test_it_opens_as_itself_and_as_nothing_else(names: tuple[str, str, str], others: tuple[str, str, str]) -> None:
     """For any names: those that it was sealed with open it, and others only if they are the same."""
     sealed = seal(MASTER, *names, PLAIN)
-    assert unseal(MASTER, *names, sealed) == PLAIN
+    assert unseal(RING, *names, sealed) == PLAIN
     if others != names:
         with pytest.raises(UnsealError):
-            unseal(MASTER, *others, sealed)
+            unseal(RING, *others, sealed)
 
 
 @pytest.mark.req("RA7")
 def test_another_master_key_is_told_apart_from_damage() -> None:
     """The message names both ids, so that one can find the right file; what was set is a setting to mend."""
     with pytest.raises(WrongMasterKeyError, match=f"{MASTER.id}.*{OTHER.id}") as refused:
-        opened(SEALED, OTHER)
+        opened(SEALED, MasterKeys([OTHER]))
     assert isinstance(refused.value, ConfigurationError)
     assert sealed_with(SEALED) == MASTER.id
     with pytest.raises(UnsealError) as damaged:

@@ -29,7 +29,7 @@ from authsec_server.errors import (
 from authsec_server.keys import keypair
 from authsec_server.keys.changes import MOST_PUBLISHED
 from authsec_server.keys.keyring import Keyring
-from authsec_server.keys.masterkey import MasterKey
+from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.rotation import Activate, KeyRow, Prepare
 from authsec_server.keys.service import SigningKeys
 from authsec_server.keys.store import StoredKey
@@ -211,12 +211,12 @@ class TestCommands:
     def test_a_small_key_cannot_be_asked_for(self, bits: int, tmp_path: Any, clock: FakeClock) -> None:
         """2048 bits are the least that verifiers take."""
         database = Database(f"sqlite:///{tmp_path / 'x.db'}", clock=clock)
-        keyring = Keyring(database, MASTER, tenant_id="t", clock=clock)
+        keyring = Keyring(database, MasterKeys([MASTER]), tenant_id="t", clock=clock)
         with pytest.raises(ValueError, match="2048, 3072, 4096"):
             SigningKeys(
                 Ledger(database, clock=clock),
                 database,
-                master=MASTER,
+                masters=MasterKeys([MASTER]),
                 keyring=keyring,
                 timing=TIMING,
                 tenant_id="t",
@@ -404,9 +404,9 @@ class TestKeyring:
         """However often the rows are read again."""
         opened: list[str] = []
 
-        def spy(master: MasterKey, tenant: str, stored: StoredKey) -> SigningKey:
+        def spy(masters: MasterKeys, tenant: str, stored: StoredKey) -> SigningKey:
             opened.append(stored.row.kid)
-            return keypair.open_key(master, tenant, stored)
+            return keypair.open_key(masters, tenant, stored)
 
         monkeypatch.setattr("authsec_server.keys.keyring.open_key", spy)
 
@@ -567,7 +567,7 @@ class TestDamage:
             first = await at.first()
             clock.advance(90_000)
             before = await at.policy_version()
-            async with replica(database_url, clock, master=OTHER_MASTER) as stranger:
+            async with replica(database_url, clock, masters=MasterKeys([OTHER_MASTER])) as stranger:
                 for refused in (
                     stranger.keys.prepare(CALLER),
                     stranger.keys.run_schedule(CALLER),

@@ -108,6 +108,7 @@ def test_the_admin_token_is_in_no_log(authority: DevAuthority) -> None:
     agent = authority.onboard()
     assert "/api/v1/clients" in authority.log
     assert authority.admin_token not in authority.log
+    assert authority.agent_key not in authority.log
     assert agent.agent_key not in authority.log
 
 
@@ -116,7 +117,18 @@ def test_what_does_not_run_says_so() -> None:
     authority = DevAuthority()
     authority.close()
     authority.stop()
-    for name in ("base_url", "issuer", "jwks_url", "admin_token", "client_id", "client", "pid", "data_dir", "log"):
+    for name in (
+        "base_url",
+        "issuer",
+        "jwks_url",
+        "admin_token",
+        "client_id",
+        "agent_key",
+        "client",
+        "pid",
+        "data_dir",
+        "log",
+    ):
         with pytest.raises(RuntimeError, match="with block"):
             getattr(authority, name)
 

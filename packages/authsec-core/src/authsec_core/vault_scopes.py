@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 __all__ = [
     "LONGEST_PATH",
+    "MOST_SCOPES",
     "VaultAction",
     "VaultScope",
     "check_namespace",
@@ -66,7 +67,7 @@ class VaultScope:
         raise ValueError("a vault scope is secrets:<read|write|delete|*>:<path>, such as secrets:read:production/*")
 
     def covers(self, action: VaultAction, path: str) -> bool:
-        """Return whether this allows the action on the secret at this path."""
+        """Return whether this allows the action on the secret at this path, which was checked."""
         if self.action not in (action, "*"):
             return False
         return path == self.pattern or (self._is_open and path.startswith(self._stem))

@@ -114,6 +114,11 @@ def _contradictions(settings: ServerSettings) -> Iterator[str]:
         yield f"{variable('public_url')} is http, but the server speaks TLS: use https"
     if settings.token_ttl > settings.max_token_ttl:
         yield f"{variable('token_ttl')} is above {variable('max_token_ttl')}: lower the one or raise the other"
+    if settings.critical_delay >= settings.approval_lifetime:
+        yield (
+            f"{variable('critical_delay')} must be below {variable('approval_lifetime')}, or no request could wait "
+            "long enough: lower it"
+        )
     if settings.signing_key_lifetime <= settings.max_token_ttl + settings.jwks_max_age:
         yield (
             f"{variable('signing_key_lifetime')} must be above {variable('max_token_ttl')} + "

@@ -18,6 +18,13 @@ import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
 import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
+import authsec_server.vault.access_routes as vault_access
+import authsec_server.vault.account_routes as vault_account
+import authsec_server.vault.agent_routes as vault_agents
+import authsec_server.vault.approval_routes as vault_approvals
+import authsec_server.vault.secret_routes as vault_secrets
+import authsec_server.vault.token_routes as vault_tokens
+import authsec_server.vault.trail_routes as vault_trail
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._version import __version__
 from authsec_core.wire import DELEGATION_TOKEN_PATH
@@ -83,10 +90,22 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         operators.router,
         audit.router,
         telemetry.router,
+        vault_secrets.reading,
+        vault_secrets.router,
+        vault_access.router,
+        vault_tokens.router,
+        vault_approvals.router,
+        vault_agents.router,
+        vault_account.public,
+        vault_account.router,
+        vault_trail.router,
     ):
         app.include_router(router)
     app.state.metrics = metrics
     problems.install(app)
-    app.add_middleware(Direct, path=DELEGATION_TOKEN_PATH, handler=tokens.delegation_token)
+    app.add_middleware(
+        Direct,
+        handlers={DELEGATION_TOKEN_PATH: tokens.delegation_token, vault_secrets.AT_A_PATH: vault_secrets.get},
+    )
     middleware.install(app, settings, clock=clock, observer=metrics)
     return app

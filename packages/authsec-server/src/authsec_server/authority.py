@@ -33,9 +33,10 @@ from authsec_server.issuers.rules import Own
 from authsec_server.issuers.service import Issuers
 from authsec_server.issuers.tokens import ForeignTokens
 from authsec_server.keys.keyring import Keyring
-from authsec_server.keys.masterkey import MasterKey, read_master_key
+from authsec_server.keys.masterkey import parse_master_keys
+from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.rotation import Timing
-from authsec_server.keys.sealing import seal, unseal
+from authsec_server.keys.sealing import PEPPER, seal, unseal
 from authsec_server.keys.service import SigningKeys
 from authsec_server.limits.service import Limits
 from authsec_server.limits.shared import SharedLimits
@@ -49,11 +50,18 @@ from authsec_server.tokens.policy import Caps
 from authsec_server.tokens.service import PURGED_AT_ONCE, TokenRecords
 from authsec_server.tokens.status import StatusLists
 from authsec_server.tokens.withdraw import Withdrawals
+from authsec_server.vault.access import AgentAccess
+from authsec_server.vault.account import Accounts
+from authsec_server.vault.agents import VaultAgents
+from authsec_server.vault.approvers import Approvers
 from authsec_server.vault.asking import Asking
+from authsec_server.vault.envelope import Envelope
+from authsec_server.vault.secrets import Secrets
+from authsec_server.vault.tokens import TokenLimits, VaultTokens
+from authsec_server.vault.trail import Trail
 
 __all__ = ["SYSTEM", "Authority", "database_of", "initialise", "system_caller"]
 
-_PEPPER: Final = "pepper"
 _TICK: Final = 1.0  # seconds between two looks at what is due
 _PURGE_EVERY: Final = 60.0  # seconds
 _CLOCKS_DIFFER: Final = 60.0  # seconds, at most, between replicas and verifiers
@@ -87,7 +95,7 @@ class Authority:
         settings: ServerSettings,
         database: Database,
         *,
-        master: MasterKey,
+        masters: MasterKeys,
         pepper: Pepper,
         clock: Clock,
         observer: Observer = UNOBSERVED,
@@ -101,16 +109,17 @@ class Authority:
         self.settings: Final = settings
         self.clock: Final = clock
         self.database: Final = database
+        self.masters: Final = masters
         self.pepper: Final = pepper
         self.observer: Final = observer
         self.limits: Final = _limits(settings, clock, observer)
         self.shared_limits: Final = SharedLimits(database, self.limits, clock=clock)
         self.ledger: Final = Ledger(database, clock=clock, recheck=recheck, observer=observer)
-        self.keyring: Final = Keyring(database, master, tenant_id=settings.tenant_id, clock=clock, observer=observer)
+        self.keyring: Final = Keyring(database, masters, tenant_id=settings.tenant_id, clock=clock, observer=observer)
         self.keys: Final = SigningKeys(
             self.ledger,
             database,
-            master=master,
+            masters=masters,
             keyring=self.keyring,
             timing=_timing(settings),
             tenant_id=settings.tenant_id,
@@ -137,6 +146,21 @@ class Authority:
             database, self.keyring.active(), issuer=settings.issuer, clock=clock, ttl=settings.status_list_ttl
         )
         self.vault: Final = Asking(self.ledger, database, pepper=pepper, limits=self.limits)
+        self.secrets: Final = Secrets(self.vault, Envelope(masters, tenant=settings.tenant_id))
+        self.vault_access: Final = AgentAccess(self.ledger, database)
+        self.vault_tokens: Final = VaultTokens(
+            self.vault,
+            self.ledger,
+            limits=TokenLimits(
+                max_ttl=settings.max_vault_token_ttl,
+                critical_delay=settings.critical_delay,
+                approval_lifetime=settings.approval_lifetime,
+            ),
+        )
+        self.approvers: Final = Approvers(self.ledger, database, clock=clock)
+        self.vault_agents: Final = VaultAgents(self.agents, database)
+        self.vault_accounts: Final = Accounts(self.vault, database)
+        self.vault_trail: Final = Trail(database)
         self.audit: Final = AuditLog(database)
         self.checkpoints: Final = Checkpoints(
             database,
@@ -162,13 +186,13 @@ class Authority:
         """
         database = database_of(settings, clock, observer)
         try:
-            master = _master_key(settings)
+            masters = _master_keys(settings)
             row = await _server_row(database)
             _check_server(row, settings)
             pepper = Pepper(
-                unseal(master, purpose=_PEPPER, identifier=_PEPPER, tenant=row.tenant_id, sealed=bytes(row.pepper))
+                unseal(masters, purpose=PEPPER, identifier=PEPPER, tenant=row.tenant_id, sealed=bytes(row.pepper))
             )
-            authority = cls(settings, database, master=master, pepper=pepper, clock=clock, observer=observer)
+            authority = cls(settings, database, masters=masters, pepper=pepper, clock=clock, observer=observer)
             authority.ledger.start()
             observer.watch("ledger_waiting", lambda: authority.ledger.waiting)
             try:
@@ -202,8 +226,9 @@ class Authority:
             await self.clock.asleep(_TICK)
 
     async def _purge(self) -> None:
-        while await self.token_records.purge() >= PURGED_AT_ONCE:
-            pass  # requests had their turn in between
+        for purge in (self.token_records.purge, self.vault_tokens.purge):
+            while await purge() >= PURGED_AT_ONCE:
+                pass  # requests had their turn in between
 
     async def ready(self) -> dict[str, bool]:
         """Return what has to hold for requests to be answered, and whether it does. Costs two or three queries."""
@@ -249,12 +274,12 @@ async def initialise(
         ConfigurationError: The master key is missing or unsafe.
         StorageUnavailableError: The database cannot be reached.
     """
-    master = _master_key(settings)
+    masters = _master_keys(settings)
     database = database_of(settings, clock)
     try:
         await _refuse_if_made(database)
         await migrate.upgrade(database)
-        await _make_server(database, settings, master, clock)
+        await _make_server(database, settings, masters, clock)
     finally:
         await database.close()
     async with Authority.open(settings, clock=clock) as authority:
@@ -272,11 +297,11 @@ async def _refuse_if_made(database: Database) -> None:
                 raise ConflictError(_MADE_BEFORE)
 
 
-async def _make_server(database: Database, settings: ServerSettings, master: MasterKey, clock: Clock) -> None:
+async def _make_server(database: Database, settings: ServerSettings, masters: MasterKeys, clock: Clock) -> None:
     pepper = seal(
-        master,
-        purpose=_PEPPER,
-        identifier=_PEPPER,
+        masters.first,
+        purpose=PEPPER,
+        identifier=PEPPER,
         tenant=settings.tenant_id,
         plaintext=secrets.token_bytes(32),
     )
@@ -323,12 +348,12 @@ def _check_server(row: Any, settings: ServerSettings) -> None:
         )
 
 
-def _master_key(settings: ServerSettings) -> MasterKey:
+def _master_keys(settings: ServerSettings) -> MasterKeys:
     if settings.master_key is not None:
-        return MasterKey.parse(settings.master_key.get_secret_value())
+        return MasterKeys(parse_master_keys(settings.master_key.get_secret_value()))
     if settings.master_key_file is None:
         raise ConfigurationError("set AUTHSEC_SERVER_MASTER_KEY_FILE or AUTHSEC_SERVER_MASTER_KEY")
-    return read_master_key(settings.master_key_file)
+    return MasterKeys.read(settings.master_key_file)
 
 
 def _limits(settings: ServerSettings, clock: Clock, observer: Observer) -> Limits:

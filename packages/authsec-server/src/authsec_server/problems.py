@@ -104,7 +104,7 @@ ERRORS: Final[Mapping[type[AuthSecError], Row]] = {
     ConfigurationError: Row(status=500, says=False),
     UnsafeSettingsError: Row(status=500, says=False),
     UnsealError: Row(status=500, says=False),
-    WrongMasterKeyError: Row(status=500, says=False),
+    WrongMasterKeyError: Row(status=503, says=False, retry_after=1),  # another server may have it, or this one soon
 }
 REFUSALS: Final[Mapping[RefusalCode, int]] = {
     "client_id_missing": 400,
@@ -124,7 +124,10 @@ REFUSALS: Final[Mapping[RefusalCode, int]] = {
     "target_malformed": 400,
     "token_of_another": 403,
     "address_denied": 403,
+    "approval_denied": 403,
+    "approval_ended": 403,
     "approval_required": 403,
+    "not_found": 404,
     "scope_denied": 403,
     "secret_not_found": 404,
     "token_exhausted": 410,
@@ -152,6 +155,7 @@ OAUTH_ERRORS: Final[Mapping[RefusalCode, str]] = {
 VAULT_ERRORS: Final[Mapping[RefusalCode, str]] = {
     "client_disabled": "UNAUTHORIZED",
     "client_revoked": "UNAUTHORIZED",
+    "approval_ended": "APPROVAL_REQUIRED",
     "approval_required": "APPROVAL_REQUIRED",
     "secret_not_found": "SECRET_NOT_FOUND",
 }
@@ -178,6 +182,7 @@ _TELLING: Final = re.compile(
     r"|string_(too_short|too_long|pattern_mismatch)|(greater|less)_than(_equal)?|multiple_of|finite_number|int_from_float"
 )
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+_PLAIN_WORD: Final = re.compile(r"[a-z_]{1,40}")
 
 
 class FieldProblem(BaseModel):
@@ -313,7 +318,7 @@ def refusal(scope: Scope, exc: AuthSecError) -> Response:
     """Return the response to a request that ended with this error of ours, and log what is our own fault."""
     row = next(ERRORS[kind] for kind in type(exc).__mro__ if kind in ERRORS)
     if not row.says:
-        return unexpected(scope, exc)
+        return unexpected(scope, exc, row)
     status = row.sdk_status if row.sdk_status is not None and _is_sdk(scope) else row.status
     trouble = Trouble(status=status, code=exc.code, detail=exc.message, headers=_retry(row.retry_after))
     if isinstance(exc, RefusedError):
@@ -327,10 +332,11 @@ def refusal(scope: Scope, exc: AuthSecError) -> Response:
     return answer(scope, trouble)
 
 
-def unexpected(scope: Scope, exc: Exception) -> Response:
+def unexpected(scope: Scope, exc: Exception, row: Row = ERRORS[AuthSecError]) -> Response:
     """Log an error that nobody expected, and return a response that says nothing about it."""
     _log.error("unexpected %s", type(exc).__name__, exc_info=exc)
-    return answer(scope, Trouble(status=500, code="internal_error", detail=_SILENT))
+    headers = _retry(row.retry_after)
+    return answer(scope, Trouble(status=row.status, code="internal_error", detail=_SILENT, headers=headers))
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -352,9 +358,14 @@ def oauth_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return _declared(OAuthError, {*statuses, 400, 401, 408, 413, 421, 429, 500, 503})
 
 
-def vault_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what a route of the vault declares about its errors. Every one of them asks for a proof."""
-    return _declared(VaultError, {*statuses, 400, 401, 408, 413, 421, 429, 500, 503})
+def vault_responses(*statuses: int, public: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return what a route of the vault declares about its errors.
+
+    Args:
+        public: It asks for no proof.
+    """
+    proven = set[int]() if public else {400, 401, 429}
+    return _declared(VaultError, {*statuses, *proven, 408, 413, 421, 500, 503})
 
 
 def _declared(model: type[BaseModel], statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:
@@ -388,12 +399,15 @@ async def _http_error(request: Request, exc: Exception) -> Response:
 def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
     told = _TELLING.fullmatch(str(error["type"])) is not None
     message = str(error["msg"]).removeprefix("Value error, ") if told else "is not valid"
-    return FieldProblem(field=".".join(_step(step) for step in error["loc"]), message=message)
+    *way, last = error["loc"]
+    unknown = str(error["type"]) == "extra_forbidden"
+    steps = [*(_step(step) for step in way), _step(last, _PLAIN_WORD if unknown else _PLAIN_NAME)]
+    return FieldProblem(field=".".join(steps), message=message)
 
 
-def _step(step: object) -> str:
+def _step(step: object, plain: re.Pattern[str] = _PLAIN_NAME) -> str:
     """Name a step on the way to a member. An unknown member is called what it was sent as, which may be a secret."""
-    return str(step) if isinstance(step, int) or _PLAIN_NAME.fullmatch(str(step)) else "?"
+    return str(step) if isinstance(step, int) or plain.fullmatch(str(step)) else "?"
 
 
 def _details(trouble: Trouble) -> str | None:

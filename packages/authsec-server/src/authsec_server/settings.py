@@ -99,7 +99,7 @@ class ServerSettings(BaseSettings):
     )
     tenant_id: str = Field(default="default", description="The `tenant_id` of its tokens; one server serves one tenant")
     master_key: SecretStr | None = Field(
-        default=None, description="The key that seals signing keys and the pepper; instead of master_key_file"
+        default=None, description="The key that seals secrets, signing keys and the pepper; instead of master_key_file"
     )
     master_key_file: Path | None = _path(
         "{data_dir}/master.key", "A file with the master key, which only the server's user can read"
@@ -108,6 +108,18 @@ class ServerSettings(BaseSettings):
         default=1800, ge=1, le=_DAY, description="Seconds that a token lives when nothing shorter is asked for"
     )
     max_token_ttl: int = Field(default=3600, ge=1, le=_DAY, description="Seconds that a token lives at most")
+    max_vault_token_ttl: int = Field(
+        default=_DAY, ge=1, le=30 * _DAY, description="Seconds that a vault token lives at most"
+    )
+    approval_lifetime: int = Field(
+        default=_DAY, ge=60, le=30 * _DAY, description="Seconds after which a request for approval ends"
+    )
+    critical_delay: int = Field(
+        default=900,
+        ge=0,
+        le=_DAY,
+        description="Seconds between the second approval and a token for critical secrets; below approval_lifetime",
+    )
     default_audience: str = Field(default="authsec-api", description="The `aud` of a token when none is asked for")
     jwks_max_age: int = Field(
         default=300, ge=1, le=_DAY, description="Seconds that a verifier may keep the public signing keys"
@@ -138,7 +150,7 @@ class ServerSettings(BaseSettings):
         "{data_dir}/checkpoints.jsonl", "The file that signed checkpoints are exported to; best kept on another machine"
     )
     body_limit: int = Field(
-        default=65536, ge=1024, le=16 * 1024 * 1024, description="The most bytes that a request's body may have"
+        default=131072, ge=1024, le=16 * 1024 * 1024, description="The most bytes that a request's body may have"
     )
     request_timeout: float = Field(
         default=10.0, gt=0, le=300, allow_inf_nan=False, description="Seconds that a request may take in all"
@@ -226,6 +238,9 @@ class ServerSettings(BaseSettings):
             master_key_file: str | Path | None = None,
             token_ttl: int | None = None,
             max_token_ttl: int | None = None,
+            max_vault_token_ttl: int | None = None,
+            approval_lifetime: int | None = None,
+            critical_delay: int | None = None,
             default_audience: str | None = None,
             jwks_max_age: int | None = None,
             signing_key_bits: int | None = None,

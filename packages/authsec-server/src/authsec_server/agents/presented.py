@@ -1,4 +1,4 @@
-"""What came along in `Authorization` to prove that it is this client? A value that is judged later.
+"""Which client is named, and what came along in `Authorization` to prove that it is? A value that is judged later.
 
 It tells the kinds of proof apart and verifies what somebody else has signed; what the proof is worth at this moment is
 decided in the ledger's transaction.
@@ -13,11 +13,35 @@ from typing import Final
 from authsec_core.errors import TokenRejectedError
 from authsec_server.agents.proofs import AgentKey, BareId, NoGoodProof, Proof, Workload
 from authsec_server.credentials import Credential, Pepper, basic, parse
+from authsec_server.errors import RefusedError
 from authsec_server.issuers.tokens import ForeignTokens
 
-__all__ = ["presented"]
+__all__ = ["is_client_id", "named_client", "presented"]
 
+_CLIENT_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _JWT: Final = re.compile(r"eyJ[A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+){2}")
+
+
+def named_client(*named: str | None) -> str:
+    """Return the client id that a request names, wherever it does; None is a place where it names none.
+
+    Raises:
+        RefusedError: It names none, two, or something else.
+    """
+    given = {name.lower() for name in named if name is not None}
+    if not given or given == {""}:
+        raise RefusedError("client_id_missing", "client_id is required")
+    if len(given) > 1:
+        raise RefusedError("request_malformed", "client_id is given twice, and differently")
+    (client_id,) = given
+    if not is_client_id(client_id):
+        raise RefusedError("client_id_malformed", "client_id must be a UUID")
+    return client_id
+
+
+def is_client_id(text: str) -> bool:
+    """Return whether a client may have this id."""
+    return _CLIENT_ID.fullmatch(text) is not None
 
 
 async def presented(

@@ -7,7 +7,7 @@ agent may ask for is for `delegations`, whether it proved who it is for `tokens`
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any, Final, Literal
 
@@ -55,9 +55,19 @@ class Agents:
         self._tenant_id = tenant_id
 
     async def onboard(
-        self, caller: Caller, *, name: str, agent_type: str, platform: str, selectors: Mapping[str, str]
+        self,
+        caller: Caller,
+        *,
+        name: str,
+        agent_type: str,
+        platform: str,
+        selectors: Mapping[str, str],
+        also: Callable[[Change, Client], Awaitable[None]] | None = None,
     ) -> tuple[Client, Credential]:
         """Register an agent, and return it with its first key, which is shown this once.
+
+        Args:
+            also: Done in the same transaction, once the agent is there.
 
         Raises:
             InvalidRequestError: The name, the kind of agent, the platform or a selector cannot be one.
@@ -85,10 +95,12 @@ class Agents:
                 ended_at=None,
             )
             await change.connection.execute(sa.insert(clients).values(_row(client)))
-            _, credential = await self._new_key(change, client_id, _FIRST_LABEL, None)
+            _, credential = await self._new_key(change, caller, client_id, _FIRST_LABEL, None)
             change.policy_changed()
             said = {"name": name, "agent_type": kind, "platform": platform, "selectors": dict(selectors)}
             change.record(_entry("client.onboard", caller, client, {**said, "key_id": credential.id}))
+            if also is not None:
+                await also(change, client)
             return client, credential
 
         return await self._ledger.change(work, by=caller)
@@ -165,7 +177,7 @@ class Agents:
             client = await _living(change, client_id)
             ends_at = checks.future(not_after, now=change.at)
             await _refuse_too_many(change, client_id)
-            key, credential = await self._new_key(change, client_id, label, ends_at)
+            key, credential = await self._new_key(change, caller, client_id, label, ends_at)
             change.policy_changed()
             details = {"key_id": key.key_id, "label": label, "not_after": ends_at}
             change.record(_entry("key.create", caller, client, details))
@@ -209,7 +221,7 @@ class Agents:
                 not_after=ends_at,
                 revoked_at=None,
             )
-            await change.connection.execute(sa.insert(client_keys).values(asdict(key)))
+            await change.connection.execute(sa.insert(client_keys).values(**asdict(key), created_by=caller.actor.name))
             change.policy_changed()
             details = {"key_id": key.key_id, "label": label, "not_after": ends_at, "kty": public["kty"]}
             change.record(_entry("key.register", caller, client, details))
@@ -264,7 +276,7 @@ class Agents:
             raise InvalidRequestError(str(exc), field="selectors") from exc
 
     async def _new_key(
-        self, change: Change, client_id: str, label: str, not_after: float | None
+        self, change: Change, caller: Caller, client_id: str, label: str, not_after: float | None
     ) -> tuple[Key, Credential]:
         credential = credentials.generate("agent-key")
         key = Key(
@@ -283,6 +295,7 @@ class Agents:
                 label=label,
                 mac=credentials.mac(self._pepper, "agent-key", credential),
                 created_at=key.created_at,
+                created_by=caller.actor.name,
                 not_after=not_after,
             )
         )

@@ -82,6 +82,22 @@ class VaultAccess:
             name == "*" or path.startswith(f"{name}/") for name in self.namespaces
         )
 
+    def reaches(self, action: VaultAction, namespace: str) -> bool:
+        """Return whether something that the client may do this with may lie in the namespace or below it."""
+        return any(scope.reaches(action, namespace) for scope in self.scopes) and any(
+            name == "*"
+            or not namespace
+            or f"{name}/".startswith(f"{namespace}/")
+            or f"{namespace}/".startswith(f"{name}/")
+            for name in self.namespaces
+        )
+
+    def includes(self, scope: VaultScope) -> bool:
+        """Return whether the client may do all that this scope allows."""
+        return any(own.includes(scope) for own in self.scopes) and any(
+            name == "*" or scope.pattern.startswith(f"{name}/") for name in self.namespaces
+        )
+
 
 NO_ACCESS = VaultAccess()
 

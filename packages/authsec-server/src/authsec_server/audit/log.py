@@ -19,7 +19,7 @@ from authsec_server.audit.entry import Decision
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import audit, checkpoints
 
-__all__ = ["AuditLog", "LoggedEntry", "Order", "Search"]
+__all__ = ["AuditLog", "LoggedEntry", "Order", "Search", "logged"]
 
 Order = Literal["newest", "oldest"]
 
@@ -91,7 +91,7 @@ class AuditLog:
         async with self._database.read() as connection:
             bounds = await _bounds(connection, search)
             rows = await connection.execute(_query(search, bounds).limit(limit))
-            return tuple(_entry(row) for row in rows)
+            return tuple(logged(row) for row in rows)
 
     async def stream(self, search: Search) -> AsyncIterator[LoggedEntry]:
         """Yield all entries that are found, up to the one that is the last when this begins.
@@ -167,7 +167,8 @@ def _query(search: Search, bounds: _Bounds) -> sa.Select[Any]:
     return query.order_by(audit.c.seq.desc() if newest else audit.c.seq.asc())
 
 
-def _entry(row: Any) -> LoggedEntry:
+def logged(row: Any) -> LoggedEntry:
+    """Return the entry of a row of `audit`."""
     try:
         line = json.loads(row.text)
     except (ValueError, TypeError, RecursionError):

@@ -34,6 +34,8 @@ class Arguments:
     Attributes:
         name: Of an operator, for `init` and `grant-admin`.
         now: `rotate-keys` shall not wait until verifiers know the new key.
+        rewrap_only: `rotate-master-key` shall not make a key: the new one has been put first.
+        retire: It shall take the old keys out of the file.
         checkpoints: Exported ones, which the audit is held against.
         jwks: The public keys that signed them, as they were kept elsewhere.
         admin: What was typed for `admin`.
@@ -49,6 +51,8 @@ class Arguments:
     workers: int | None = None
     name: str = "admin"
     now: bool = False
+    rewrap_only: bool = False
+    retire: bool = False
     checkpoints: tuple[Path, ...] = ()
     jwks: tuple[Path, ...] = ()
     admin: AdminArguments | None = None
@@ -146,6 +150,16 @@ def _add_local(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     rotate = _add(commands, parents, "rotate-keys", "prepare the next signing key, or activate the one that is ready")
     rotate.add_argument(
         "--now", action="store_true", help="activate at once: verifiers that do not know the key yet refuse its tokens"
+    )
+    master = _add(
+        commands, parents, "rotate-master-key", "seal the database with a new master key, while servers serve"
+    )
+    steps = master.add_mutually_exclusive_group()
+    steps.add_argument(
+        "--rewrap-only", action="store_true", help="make no key: you have put the new one first, on every server"
+    )
+    steps.add_argument(
+        "--retire", action="store_true", help="take the old keys out of the file, if nothing is sealed with them"
     )
     verify = _add(commands, parents, "verify-audit", "check that no entry of the audit was changed, and name the first")
     verify.add_argument(

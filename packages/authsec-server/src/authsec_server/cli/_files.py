@@ -1,4 +1,4 @@
-"""The files of one authority: its folder, its master key, and who may use its SQLite database alone."""
+"""The files of one authority: its folder, its master key, and who may use them alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from authsec_server.errors import ConflictError, UnsafeSettingsError
 from authsec_server.keys.masterkey import create_master_key
 from authsec_server.settings import ServerSettings
 
-__all__ = ["alone", "make_data_dir", "make_master_key", "require_database"]
+__all__ = ["alone", "changing_alone", "make_data_dir", "make_master_key", "require_database"]
 
 
 def make_data_dir(settings: ServerSettings) -> None:
@@ -78,18 +78,21 @@ def alone(settings: ServerSettings) -> Iterator[None]:
     if not settings.uses_sqlite:
         yield
         return
-    path = Path(f"{_sqlite_file(settings)}.serving")
-    try:
-        file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb+")  # noqa: SIM115 -- closed below
-    except OSError as exc:
-        raise ConfigurationError(f"the database's folder {path.parent}: {exc.strerror or 'cannot be used'}") from exc
-    with file:
-        try:
-            _lock(file)
-        except OSError as exc:
-            raise ConflictError(
-                f"another server works on the data in {path.parent}: stop it, or name another folder with --data"
-            ) from exc
+    file = _sqlite_file(settings)
+    busy = f"another server works on the data in {file.parent}: stop it, or name another folder with --data"
+    with _locked(Path(f"{file}.serving"), "database", busy):
+        yield
+
+
+@contextmanager
+def changing_alone(path: Path) -> Iterator[None]:
+    """Keep other commands from changing the master key's file: each would write what it has read, and lose a key.
+
+    Raises:
+        ConflictError: Another one is at it.
+        ConfigurationError: Its folder cannot be used.
+    """
+    with _locked(Path(f"{path}.changing"), "master key", f"another command changes {path}: wait for it"):
         yield
 
 
@@ -117,6 +120,20 @@ def _refuse_shared(folder: Path) -> None:
 
 def _sqlite_file(settings: ServerSettings) -> Path:
     return Path(database_url(settings.database_url.get_secret_value()).database or "")
+
+
+@contextmanager
+def _locked(path: Path, whose: str, busy: str) -> Iterator[None]:
+    try:
+        file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "rb+")  # noqa: SIM115 -- closed below
+    except OSError as exc:
+        raise ConfigurationError(f"the {whose}'s folder {path.parent}: {exc.strerror or 'cannot be used'}") from exc
+    with file:
+        try:
+            _lock(file)
+        except OSError as exc:
+            raise ConflictError(busy) from exc
+        yield
 
 
 def _lock(file: IO[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The commands that work on the database directly: `init`, `migrate`, `grant-admin`, `rotate-keys`, `verify-audit`.
+"""The commands that work on the database directly, from `init` to `verify-audit`.
 
 Whoever can run them has the authority's database and master key, and so needs no other proof. What they change is in
 the audit, as the system's doing.
@@ -41,6 +41,11 @@ def offline(arguments: Arguments, clock: Clock, printer: Printer) -> Outcome:
 
         with printer.counting("entries") as notify:
             return run(lambda: verify_audit(arguments, settings, clock, notify))
+    if arguments.command == "rotate-master-key":
+        from authsec_server.cli._master_key import rotate_master_key
+
+        with printer.counting("sealed anew") as notify:
+            return run(lambda: rotate_master_key(arguments, settings, clock, notify))
     return run(lambda: _COMMANDS[arguments.command](arguments, settings, clock))
 
 

@@ -115,13 +115,14 @@ def _announce(settings: ServerSettings, tried: TryOut | None, printer: Printer, 
 
 
 def _document(settings: ServerSettings, tried: TryOut | None) -> dict[str, str | None]:
-    token = tried.admin_token if tried else None
+    token, key = (tried.admin_token, tried.agent_key) if tried else (None, None)
     return {
         "base_url": settings.public_url,
         "issuer": settings.issuer,
         "jwks_url": settings.jwks_url,
         "admin_token": token() if token else None,
         "client_id": tried.client_id if tried else None,
+        "agent_key": key() if key else None,
         "database": database.shown_url(settings),
         "data_dir": str(settings.data_dir) if settings.data_dir else None,
     }
@@ -137,6 +138,7 @@ def _lines(settings: ServerSettings, tried: TryOut) -> list[str]:
         f"  export AUTHSEC_BASE_URL={url} AUTHSEC_AGENT_CLIENT_ID={client_id}",
         f'  $env:AUTHSEC_BASE_URL = "{url}"; $env:AUTHSEC_AGENT_CLIENT_ID = "{client_id}"',
         "",
+        *_key_lines(tried),
     ]
     if tried.admin_token is None:
         return [
@@ -149,4 +151,16 @@ def _lines(settings: ServerSettings, tried: TryOut) -> list[str]:
         "For `authsec-server admin`. The token is shown this once:",
         f"  export AUTHSEC_ADMIN_URL={url} AUTHSEC_ADMIN_TOKEN={token}",
         f'  $env:AUTHSEC_ADMIN_URL = "{url}"; $env:AUTHSEC_ADMIN_TOKEN = "{token}"',
+    ]
+
+
+def _key_lines(tried: TryOut) -> list[str]:
+    if tried.agent_key is None:
+        return []
+    key = tried.agent_key()
+    return [
+        "For the vault, in addition. The key is the sample agent's until the next start, which makes another:",
+        f"  export AUTHSEC_AGENT_KEY={key}",
+        f'  $env:AUTHSEC_AGENT_KEY = "{key}"',
+        "",
     ]

@@ -6,6 +6,7 @@ Instants are epoch seconds; what a token says of itself in whole ones.
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 __all__ = [
     "METADATA",
@@ -43,6 +44,8 @@ METADATA = sa.MetaData(
     }
 )
 _Json = sa.JSON(none_as_null=True)
+# What lies below a namespace is what sorts between two texts, on every database alike.
+_Path = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 
 def _one_of(column: str, *values: str) -> sa.CheckConstraint:
@@ -250,7 +253,7 @@ vault_access = sa.Table(
 secrets = sa.Table(
     "secrets",
     METADATA,
-    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("path", _Path, primary_key=True),
     sa.Column("secret_id", sa.Text, nullable=False, unique=True),
     sa.Column("version", sa.Integer, nullable=False),  # the latest
     sa.Column("secret_type", sa.Text, nullable=False),
@@ -265,7 +268,7 @@ secrets = sa.Table(
 secret_versions = sa.Table(
     "secret_versions",
     METADATA,
-    sa.Column("path", sa.ForeignKey("secrets.path"), primary_key=True),
+    sa.Column("path", _Path, sa.ForeignKey("secrets.path"), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("access_tier", sa.Text, nullable=False),  # what it was written under
     sa.Column("wrapped_key", sa.LargeBinary, nullable=False),  # the data key, sealed with the master key

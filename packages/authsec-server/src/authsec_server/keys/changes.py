@@ -13,7 +13,8 @@ from authsec_server.audit.ledger import Change
 from authsec_server.errors import ConflictError, NotFoundError, UnsealError
 from authsec_server.keys import store
 from authsec_server.keys.keypair import open_key
-from authsec_server.keys.masterkey import MasterKey
+from authsec_server.keys.masterkeys import MasterKeys
+from authsec_server.keys.resealing import resealed, sealing_key
 from authsec_server.keys.rotation import (
     Activate,
     KeyRow,
@@ -27,7 +28,7 @@ from authsec_server.keys.rotation import (
     published,
     waiting,
 )
-from authsec_server.keys.sealing import sealed_with
+from authsec_server.keys.sealing import SIGNING_KEY
 from authsec_server.keys.store import StoredKey
 from authsec_server.tokens.withdraw import withdraw_signed_by
 
@@ -46,7 +47,7 @@ class KeyChange:
 
     Args:
         keys: As `store.read` found them in this transaction.
-        master: What they are sealed with.
+        masters: What they are sealed with.
         tenant: Whose they are.
     """
 
@@ -56,14 +57,14 @@ class KeyChange:
         caller: Caller,
         keys: dict[str, StoredKey],
         *,
-        master: MasterKey,
+        masters: MasterKeys,
         tenant: str,
         timing: Timing,
     ) -> None:
         self._change = change
         self._caller = caller
         self._keys = keys
-        self._master = master
+        self._masters = masters
         self._tenant = tenant
         self._timing = timing
 
@@ -118,15 +119,17 @@ class KeyChange:
         return True
 
     async def _add(self, made: StoredKey) -> KeyRow:
-        self._refuse_foreign()
-        key = replace(made, row=replace(made.row, created_at=self._change.at))
+        # It was sealed before this transaction, which alone knows what the other replicas can open.
+        master = await sealing_key(self._change.connection, self._masters)
+        sealed = resealed(self._masters, master, SIGNING_KEY, made.row.kid, self._tenant, made.sealed)
+        key = replace(made, row=replace(made.row, created_at=self._change.at), sealed=sealed)
         await store.insert(self._change.connection, key)
         self._keys[key.row.kid] = key
         self._record("signing_key.prepare", key.row.kid)
         return key.row
 
     async def _activate(self, kid: str, *, at_once: bool) -> KeyRow:
-        open_key(self._master, self._tenant, self._keys[kid])  # what does not open must not become the one that signs
+        open_key(self._masters, self._tenant, self._keys[kid])  # what does not open must not become the one that signs
         before = active(self._rows())
         if before is not None:
             await self._move(before.kid, "retired", successor=kid)
@@ -144,17 +147,11 @@ class KeyChange:
         """Return the prepared key that verifiers have known for longest, of those that open."""
         for row in waiting(self._rows()):
             try:
-                open_key(self._master, self._tenant, self._keys[row.kid])
+                open_key(self._masters, self._tenant, self._keys[row.kid])
             except UnsealError:
                 continue
             return row.kid
         return None
-
-    def _refuse_foreign(self) -> None:
-        """Refuse to add a key that the other replicas could not open, because this one has another master key."""
-        for row in self._published():
-            if sealed_with(self._keys[row.kid].sealed) != self._master.id:
-                open_key(self._master, self._tenant, self._keys[row.kid])  # raises, and says which is which
 
     def _found(self, kid: str) -> KeyRow:
         if kid not in self._keys:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from authsec_core._signing import SigningKey
 from authsec_server.errors import UnsealError
 from authsec_server.keys.masterkey import MasterKey
+from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.rotation import KeyRow
-from authsec_server.keys.sealing import seal, unseal
+from authsec_server.keys.sealing import SIGNING_KEY, seal, unseal
 from authsec_server.keys.store import StoredKey
 
 __all__ = ["make_key", "open_key"]
-
-_PURPOSE: Final = "signing key"
 
 
 def make_key(master: MasterKey, tenant: str, bits: int, at: float) -> StoredKey:
@@ -24,17 +21,17 @@ def make_key(master: MasterKey, tenant: str, bits: int, at: float) -> StoredKey:
     key = SigningKey.generate(bits)
     der = key.private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     row = KeyRow(kid=key.kid, state="prepared", created_at=at)
-    return StoredKey(row=row, sealed=seal(master, _PURPOSE, key.kid, tenant, der), jwk=key.jwk)
+    return StoredKey(row=row, sealed=seal(master, SIGNING_KEY, key.kid, tenant, der), jwk=key.jwk)
 
 
-def open_key(master: MasterKey, tenant: str, stored: StoredKey) -> SigningKey:
+def open_key(masters: MasterKeys, tenant: str, stored: StoredKey) -> SigningKey:
     """Return the key with its private half.
 
     Raises:
-        UnsealError: It is not what was sealed, or was sealed with another master key.
+        UnsealError: It is not what was sealed, or was sealed with a master key that is not there.
     """
     kid = stored.row.kid
-    der = unseal(master, _PURPOSE, kid, tenant, stored.sealed)
+    der = unseal(masters, SIGNING_KEY, kid, tenant, stored.sealed)
     # Its arithmetic was checked when it was made, and the seal says that it is the same: doing it again takes 35 ms.
     private = load_der_private_key(der, password=None, unsafe_skip_rsa_key_validation=True)
     key = SigningKey.of(private) if isinstance(private, RSAPrivateKey) else None

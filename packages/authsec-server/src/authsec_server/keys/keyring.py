@@ -19,7 +19,7 @@ from authsec_server.db.engine import Database
 from authsec_server.errors import StorageUnavailableError
 from authsec_server.keys import store
 from authsec_server.keys.keypair import open_key
-from authsec_server.keys.masterkey import MasterKey
+from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.rotation import KeyRow, active
 from authsec_server.keys.signers import Signers
 from authsec_server.telemetry.observer import UNOBSERVED, Observer
@@ -44,17 +44,17 @@ class OpenKeys:
 
     @classmethod
     async def read(
-        cls, connection: AsyncConnection, master: MasterKey, tenant: str, known: OpenKeys | None = None
+        cls, connection: AsyncConnection, masters: MasterKeys, tenant: str, known: OpenKeys | None = None
     ) -> OpenKeys:
         """Read them. One query; keys that are revoked stay closed, and those that `known` has opened are taken over.
 
         Raises:
-            UnsealError: One of them is not what was sealed, or was sealed with another master key.
+            UnsealError: One of them is not what was sealed, or was sealed with a master key that is not there.
         """
         stored = await store.read(connection)
         before = known._opened if known is not None else {}
         opened = {
-            kid: before.get(kid) or open_key(master, tenant, key)
+            kid: before.get(kid) or open_key(masters, tenant, key)
             for kid, key in stored.items()
             if key.row.state != "revoked"
         }
@@ -75,7 +75,7 @@ class Keyring:
     """The signing keys of this process. For one event loop.
 
     Args:
-        master: What they were sealed with.
+        masters: What they were sealed with.
         tenant_id: Whose keys they are.
         clock: Tells how old they are.
         observer: Is told how long signatures take.
@@ -84,14 +84,14 @@ class Keyring:
     def __init__(
         self,
         database: Database,
-        master: MasterKey,
+        masters: MasterKeys,
         *,
         tenant_id: str,
         clock: Clock,
         observer: Observer = UNOBSERVED,
     ) -> None:
         self._database = database
-        self._master = master
+        self._masters = masters
         self._tenant = tenant_id
         self._clock = clock
         self._observer = observer
@@ -109,7 +109,7 @@ class Keyring:
 
         Raises:
             StorageUnavailableError: The database does not answer.
-            UnsealError: A key is not what was sealed, or was sealed with another master key.
+            UnsealError: A key is not what was sealed, or was sealed with a master key that is not there.
         """
         if self._held is not None and 0 <= self._clock.steady() - self._held[0] < _FRESH:
             return self._held[1]
@@ -159,7 +159,7 @@ class Keyring:
         mine, asked_at = asyncio.current_task(), self._clock.steady()
         try:
             async with self._database.read() as connection:
-                keys = await OpenKeys.read(connection, self._master, self._tenant, self._known)
+                keys = await OpenKeys.read(connection, self._masters, self._tenant, self._known)
             if self._reading is mine:  # else something was changed while it was read
                 self._held, self._known = (asked_at, keys), keys
             return keys

@@ -1,7 +1,8 @@
-"""Where the master key comes from, and which ones are refused. What it seals is for `sealing`.
+"""Where master keys come from, and which ones are refused. Which one seals is for `masterkeys`.
 
-It is 32 random bytes, written as base64url: in a file that only its owner can read, or in a setting. Whoever has it and
-a copy of the database can sign tokens, so it is never printed, pickled or overwritten, and a guessable one is refused.
+One is 32 random bytes, written as base64url: in a file that only its owner can read, or in a setting. While it is being
+changed there are several, the new one first. Whoever has them and a copy of the database can sign tokens and read every
+secret, so they are never printed, pickled or overwritten, and a guessable one is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +25,7 @@ from authsec_core._signing import base64url
 from authsec_core.errors import ConfigurationError
 from authsec_server.errors import UnsafeSettingsError
 
-__all__ = ["MasterKey", "create_master_key", "read_master_key"]
+__all__ = ["MasterKey", "create_master_key", "parse_master_keys", "read_master_keys", "replace_master_keys"]
 
 _SIZE: Final = 32  # bytes
 _LARGEST_FILE: Final = 1024  # bytes; more is some other file
@@ -98,12 +99,22 @@ class MasterKey:
         raise TypeError("a master key is not pickled: let the other process read it for itself")
 
 
-def read_master_key(path: Path) -> MasterKey:
-    """Read the master key from a file that nobody else can read.
+def parse_master_keys(text: str) -> tuple[MasterKey, ...]:
+    """Read one or several master keys, which white space divides.
 
     Raises:
-        ConfigurationError: There is no such file, or it holds no master key.
-        UnsafeSettingsError: Others can read or replace it, or the key can be guessed.
+        ConfigurationError: One of them is not 32 bytes as base64url, or there is none.
+        UnsafeSettingsError: One was not made by chance.
+    """
+    return tuple(dict.fromkeys(MasterKey.parse(part) for part in text.split() or [text]))
+
+
+def read_master_keys(path: Path) -> tuple[MasterKey, ...]:
+    """Read the master keys from a file that nobody else can read: one, or several in lines of their own.
+
+    Raises:
+        ConfigurationError: There is no such file, or it holds something else.
+        UnsafeSettingsError: Others can read or replace it, or a key can be guessed.
     """
     try:
         # O_NONBLOCK, or opening a FIFO would wait for ever. Links are followed: Kubernetes mounts secrets as links.
@@ -114,8 +125,10 @@ def read_master_key(path: Path) -> MasterKey:
     except OSError as exc:
         why = exc.strerror or "it cannot be read"
         raise ConfigurationError(f"the master key file {str(path)!r} cannot be read: {why}") from exc
+    if len(raw) > _LARGEST_FILE:  # else the last key could be cut
+        raise ConfigurationError(f"the master key file {str(path)!r} is too long: it is some other file")
     try:
-        return MasterKey.parse(raw.decode("ascii", "replace"))
+        return parse_master_keys(raw.decode("ascii", "replace"))
     except ConfigurationError as exc:
         raise type(exc)(f"in the file {str(path)!r}: {exc.message}") from None
 
@@ -128,7 +141,7 @@ def create_master_key(path: Path) -> MasterKey:
     """
     master = MasterKey.generate()
     try:
-        with _written_beside(path, base64url(master.reveal()).encode() + b"\n") as finished:
+        with _written_beside(path, _lines([master])) as finished:
             os.link(finished, path)  # unlike a rename, it fails where there is a file
         _sync_folder(path.parent)
     except FileExistsError as exc:
@@ -139,6 +152,31 @@ def create_master_key(path: Path) -> MasterKey:
         why = exc.strerror or "it cannot be written"
         raise ConfigurationError(f"the master key file {str(path)!r} cannot be made: {why}") from exc
     return master
+
+
+def replace_master_keys(path: Path, keys: Iterable[MasterKey]) -> None:
+    """Put these keys in the place of the file's, durably and at one stroke. Only one process may do it at a time.
+
+    Raises:
+        ConfigurationError: It is a link, or cannot be written: whoever put it there has to do it.
+    """
+    if path.is_symlink():
+        raise ConfigurationError(f"the master key file {str(path)!r} is a link: change what it leads to yourself")
+    try:
+        status = path.stat()
+        with _written_beside(path, _lines(keys)) as finished:
+            if sys.platform != "win32":  # root may do this for the user that runs the authority
+                os.chown(finished, status.st_uid, status.st_gid)
+                finished.chmod(stat.S_IMODE(status.st_mode))
+            finished.replace(path)
+        _sync_folder(path.parent)
+    except OSError as exc:
+        why = exc.strerror or "it cannot be written"
+        raise ConfigurationError(f"the master key file {str(path)!r} cannot be replaced: {why}") from exc
+
+
+def _lines(keys: Iterable[MasterKey]) -> bytes:
+    return b"".join(base64url(key.reveal()).encode() + b"\n" for key in keys)
 
 
 def _is_guessable(key: bytes) -> bool:

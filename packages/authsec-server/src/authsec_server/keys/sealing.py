@@ -1,8 +1,8 @@
-"""How a secret is kept in the database: AES-256-GCM under the master key, bound to what it is.
+"""How a secret is kept in the database: AES-256-GCM under a master key, bound to what it is.
 
 What was sealed as one thing does not open as another: its purpose, its tenant and its name are authenticated with it.
 Layout: version (1 byte), id of the master key (4), nonce (12), ciphertext and tag. It keeps nothing and logs nothing.
-NIST SP 800-38D; with random nonces one key may seal 2**32 times, which a few keys a month never reach.
+NIST SP 800-38D; with random nonces one key may seal 2**32 times: a data key for each version of a secret is far below.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from authsec_server.errors import UnsealError, WrongMasterKeyError
 from authsec_server.keys.masterkey import MasterKey
+from authsec_server.keys.masterkeys import MasterKeys
 
-__all__ = ["seal", "sealed_with", "unseal"]
+__all__ = ["DATA_KEY", "PEPPER", "SIGNING_KEY", "seal", "sealed_with", "unseal"]
 
+# What is sealed, each for a purpose of its own. `resealing` has to know of every one.
+PEPPER: Final = "pepper"
+SIGNING_KEY: Final = "signing key"
+DATA_KEY: Final = "vault data key"
 _VERSION: Final = b"\x01"
 _NONCE: Final = 12  # bytes
 _TAG: Final = 16  # bytes
@@ -33,21 +38,20 @@ def seal(master: MasterKey, purpose: str, identifier: str, tenant: str, plaintex
     )
 
 
-def unseal(master: MasterKey, purpose: str, identifier: str, tenant: str, sealed: bytes) -> bytes:
+def unseal(masters: MasterKeys, purpose: str, identifier: str, tenant: str, sealed: bytes) -> bytes:
     """Return what `seal` was given.
 
     Raises:
-        WrongMasterKeyError: It was sealed with another master key.
+        WrongMasterKeyError: It was sealed with a master key that is not there.
         UnsealError: It is not what was sealed for this purpose, name and tenant.
     """
     what = f"the {purpose} {identifier!r}"
     if len(sealed) < _HEADER + _NONCE + _TAG or not sealed.startswith(_VERSION):
         raise UnsealError(f"{what} was cut, or was not sealed by this release: restore it from a backup")
-    if sealed_with(sealed) != master.id:
-        raise WrongMasterKeyError(
-            f"{what} was sealed with the master key {sealed_with(sealed)}, and the one that is set is {master.id}: "
-            "set the master key that belongs to this database"
-        )
+    try:
+        master = masters.get(sealed_with(sealed))
+    except WrongMasterKeyError as exc:
+        raise WrongMasterKeyError(f"{what} cannot be unsealed: {exc.message}") from None
     header, nonce, ciphertext = sealed[:_HEADER], sealed[_HEADER : _HEADER + _NONCE], sealed[_HEADER + _NONCE :]
     try:
         return AESGCM(master.reveal()).decrypt(nonce, ciphertext, _bound(header, purpose, identifier, tenant))

@@ -22,7 +22,7 @@ from authsec_server.keys import store
 from authsec_server.keys.changes import KeyChange
 from authsec_server.keys.keypair import make_key
 from authsec_server.keys.keyring import Keyring
-from authsec_server.keys.masterkey import MasterKey
+from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.rotation import KeyRow, Prepare, Step, Timing, due, published
 from authsec_server.keys.store import StoredKey
 from authsec_server.pages import Page, Paging, fetch_page
@@ -39,7 +39,7 @@ class SigningKeys:
     """The signing keys. For one event loop.
 
     Args:
-        master: What they are sealed with.
+        masters: What they are sealed with.
         keyring: What this process holds of them.
         tenant_id: Whose keys they are.
         bits: The size of keys that are made, one of `KEY_SIZES`.
@@ -50,7 +50,7 @@ class SigningKeys:
         ledger: Ledger,
         database: Database,
         *,
-        master: MasterKey,
+        masters: MasterKeys,
         keyring: Keyring,
         timing: Timing,
         tenant_id: str,
@@ -62,7 +62,7 @@ class SigningKeys:
         self.timing: Final = timing
         self._ledger = ledger
         self._database = database
-        self._master = master
+        self._masters = masters
         self._keyring = keyring
         self._tenant = tenant_id
         self._clock = clock
@@ -73,7 +73,7 @@ class SigningKeys:
 
         Raises:
             StorageUnavailableError: The database does not answer: an older set is never passed off as new.
-            UnsealError: A key is not what was sealed, or was sealed with another master key.
+            UnsealError: A key is not what was sealed, or was sealed with a master key that is not there.
         """
         keys = await self._keyring.read()
         shown = (keys.get(row.kid) for row in published(keys.rows, self._clock.wall(), self.timing))
@@ -95,7 +95,7 @@ class SigningKeys:
 
         Raises:
             ConflictError: So many keys are published that verifiers might come to refuse them all.
-            WrongMasterKeyError: The other keys were sealed with another master key.
+            WrongMasterKeyError: The master key that seals is not there.
         """
         made = await self._make()
         return await self._change(caller, lambda keys: keys.prepare(made))
@@ -143,7 +143,7 @@ class SigningKeys:
 
         Raises:
             StorageUnavailableError: The database does not answer: nothing is made up for it.
-            UnsealError: A key is not what was sealed, or was sealed with another master key.
+            UnsealError: A key is not what was sealed, or was sealed with a master key that is not there.
         """
         done: list[Step] = []
         for _ in range(_MOST_STEPS):
@@ -156,13 +156,13 @@ class SigningKeys:
         return tuple(done)
 
     async def _make(self) -> StoredKey:
-        return await asyncio.to_thread(make_key, self._master, self._tenant, self._bits, self._clock.wall())
+        return await asyncio.to_thread(make_key, self._masters.first, self._tenant, self._bits, self._clock.wall())
 
     async def _change(self, caller: Caller, work: Callable[[KeyChange], Awaitable[T]]) -> T:
         async def transaction(change: Change) -> T:
             keys = await store.read(change.connection)
             return await work(
-                KeyChange(change, caller, keys, master=self._master, tenant=self._tenant, timing=self.timing)
+                KeyChange(change, caller, keys, masters=self._masters, tenant=self._tenant, timing=self.timing)
             )
 
         try:

@@ -6,7 +6,6 @@ that is enough. Nothing is decided here: a proof is judged in the transaction th
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +13,7 @@ from fastapi import Request
 
 from authsec_core.errors import TokenRejectedError
 from authsec_server import deps
+from authsec_server.agents.presented import is_client_id, named_client
 from authsec_server.agents.proofs import AgentKey, BareId, NoGoodProof, Proof, Workload
 from authsec_server.authority import Authority
 from authsec_server.credentials import basic, parse
@@ -23,7 +23,6 @@ from authsec_server.oauth.form import Form
 
 __all__ = ["Introduced", "introduced"]
 
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SIGNED: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _SPIFFE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe"
 
@@ -52,7 +51,7 @@ async def introduced(request: Request, form: Form) -> Introduced:
         return _by_basic(inner, authorizations[0], form)
     if assertion is not None:
         return await _by_assertion(inner, assertion, form)
-    client_id = _client_id(form.get("client_id"))
+    client_id = named_client(form.get("client_id"))
     if secret is None:
         return Introduced(client_id, BareId(inner.settings.dev))
     credential = parse(secret)
@@ -64,7 +63,7 @@ def _by_basic(inner: Authority, authorization: str, form: Form) -> Introduced:
     if pair is None:
         raise RefusedError("client_id_malformed", "the Authorization header is not Basic with client id and secret")
     user, password = pair
-    client_id, credential = _client_id(user, form.get("client_id")), parse(password())
+    client_id, credential = named_client(user, form.get("client_id")), parse(password())
     return Introduced(client_id, NoGoodProof() if credential is None else AgentKey(credential, inner.pepper))
 
 
@@ -73,26 +72,14 @@ async def _by_assertion(inner: Authority, assertion: str, form: Form) -> Introdu
     if kind not in (_SIGNED, _SPIFFE):
         raise RefusedError("request_malformed", "client_assertion_type is not known")
     signer = claimed_client(assertion) if kind == _SIGNED else None
-    if signer is not None and _UUID.fullmatch(signer):
-        client_id = _client_id(signer, form.get("client_id"))
+    if signer is not None and is_client_id(signer):
+        client_id = named_client(signer, form.get("client_id"))
         keys = await inner.agents.keys_of(client_id)
         proof = signed_by(assertion, client_id, keys, issuer=inner.settings.issuer, now=inner.clock.wall())
         return Introduced(client_id, proof)
     # A workload's token names no client: its platform knows nothing of ours.
-    client_id = _client_id(form.get("client_id"))
+    client_id = named_client(form.get("client_id"))
     try:
         return Introduced(client_id, Workload(await inner.foreign.workload(assertion)))
     except TokenRejectedError as exc:
         return Introduced(client_id, NoGoodProof(exc.code))
-
-
-def _client_id(*named: str | None) -> str:
-    given = {name.lower() for name in named if name is not None}
-    if not given:
-        raise RefusedError("client_id_missing", "client_id is required")
-    if len(given) > 1:
-        raise RefusedError("request_malformed", "client_id is given twice, and differently")
-    (client_id,) = given
-    if not _UUID.fullmatch(client_id):
-        raise RefusedError("client_id_malformed", "client_id must be a UUID")
-    return client_id

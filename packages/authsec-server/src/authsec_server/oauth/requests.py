@@ -18,7 +18,7 @@ from authsec_server.oauth.authentication import Introduced, introduced
 from authsec_server.oauth.form import Form
 from authsec_server.tokens.claims import TokenKind
 from authsec_server.tokens.issue import ClientRequest, ExchangeRequest, TokenRequest
-from authsec_server.tokens.policy import Ask
+from authsec_server.tokens.policy import LONGEST_AUDIENCE, Ask
 from authsec_server.tokens.subjects import BadSubject, Subject, UnverifiedSubject, UserSubject
 
 __all__ = ["ACCESS_TOKEN", "CLIENT_CREDENTIALS", "JWT", "TOKEN_EXCHANGE", "client_request", "token_request"]
@@ -29,7 +29,6 @@ ACCESS_TOKEN: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S
 JWT: Final = "urn:ietf:params:oauth:token-type:jwt"
 _ID_TOKEN: Final = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105
 _KINDS: Final[dict[str, TokenKind]] = {ACCESS_TOKEN: "at+jwt", JWT: "JWT"}
-_LONGEST_AUDIENCE: Final = 512  # characters
 
 
 async def client_request(request: Request, form: Form) -> ClientRequest:
@@ -123,7 +122,7 @@ def _audience(form: Form) -> str | None:
     if len(named) > 1:
         raise RefusedError("target_malformed", "ask for one audience or resource: a token is for one API")
     (audience,) = named or (None,)
-    if audience is not None and len(audience) > _LONGEST_AUDIENCE:
+    if audience is not None and len(audience) > LONGEST_AUDIENCE:
         raise RefusedError("target_malformed", "the audience or resource is too long")
     return audience
 

@@ -139,6 +139,11 @@ class DevAuthority(Administered):
         return self._told("client_id")
 
     @property
+    def agent_key(self) -> str:
+        """The sample agent's key, for the vault. Another one after a restart."""
+        return self._told("agent_key")
+
+    @property
     def client(self) -> httpx.Client:
         """An HTTP client for the admin API, with the first admin's token: `client.get("/clients")`."""
         if self._client is None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from authsec_server.agents.standing import Delegation, Standing
 from authsec_server.errors import RefusalCode
 
-__all__ = ["Ask", "Caps", "Check", "Explanation", "Grant", "Line", "Refusal", "decide", "explain"]
+__all__ = ["LONGEST_AUDIENCE", "Ask", "Caps", "Check", "Explanation", "Grant", "Line", "Refusal", "decide", "explain"]
+
+LONGEST_AUDIENCE: Final = 512  # characters, of one that is asked for
 
 Check = Literal["revoked", "expired", "disabled", "audience", "actions", "scopes"]
 

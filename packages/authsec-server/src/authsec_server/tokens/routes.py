@@ -12,18 +12,16 @@ from pydantic import Field
 from authsec_core.scopes import parse_scopes
 from authsec_core.wire import DELEGATION_TOKEN_PATH, format_time
 from authsec_server import deps, shapes
-from authsec_server.agents.presented import presented
+from authsec_server.agents.presented import named_client, presented
 from authsec_server.agents.proofs import Proof
 from authsec_server.errors import InvalidRequestError, NotFoundError, RefusedError
 from authsec_server.problems import responses, sdk_responses
 from authsec_server.tokens.issue import TokenRequest
-from authsec_server.tokens.policy import Ask, Check, Explanation, Grant, Refusal
+from authsec_server.tokens.policy import LONGEST_AUDIENCE, Ask, Check, Explanation, Grant, Refusal
 from authsec_server.tokens.service import TokenRecord
 
 __all__ = ["admin", "public", "sdk"]
 
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_LONGEST_AUDIENCE: Final = 512  # characters
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 sdk = APIRouter(tags=["tokens"])
@@ -143,7 +141,7 @@ class DryRun(shapes.Request):
 
     client_id: shapes.Uuid
     scope: Annotated[str | None, Field(max_length=4096, description="Without it, all that is delegated.")] = None
-    audience: Annotated[str | None, Field(max_length=_LONGEST_AUDIENCE)] = None
+    audience: Annotated[str | None, Field(max_length=LONGEST_AUDIENCE)] = None
     ttl: Annotated[int | None, Field(ge=1, le=10**9, description="Seconds.")] = None
 
 
@@ -253,7 +251,7 @@ async def _token_request(request: Request) -> TokenRequest:
         if name in found:
             raise RefusedError("request_malformed", f"{name} is given more than once")
         found[name] = value
-    client_id = _client_id(found.get("client_id"), request.headers.getlist("x-client-id"))
+    client_id = named_client(found.get("client_id"), *request.headers.getlist("x-client-id"))
     given = request.headers.getlist("authorization")
     return TokenRequest(
         client_id=client_id,
@@ -267,18 +265,6 @@ async def _token_request(request: Request) -> TokenRequest:
     )
 
 
-def _client_id(in_query: str | None, in_headers: list[str]) -> str:
-    named = {*in_headers, *([in_query] if in_query is not None else [])}
-    if not named or named == {""}:
-        raise RefusedError("client_id_missing", "client_id is required")
-    if len({name.lower() for name in named}) > 1:
-        raise RefusedError("request_malformed", "client_id is given twice, and differently")
-    (client_id,) = {name.lower() for name in named}
-    if not _UUID.fullmatch(client_id):
-        raise RefusedError("client_id_malformed", "client_id must be a UUID")
-    return client_id
-
-
 def _scopes(text: str | None) -> frozenset[str] | None:
     try:
         return parse_scopes(text)
@@ -287,7 +273,7 @@ def _scopes(text: str | None) -> frozenset[str] | None:
 
 
 def _audience(text: str | None) -> str | None:
-    if text is not None and (not text.strip() or len(text) > _LONGEST_AUDIENCE):
+    if text is not None and (not text.strip() or len(text) > LONGEST_AUDIENCE):
         raise RefusedError("request_malformed", "audience is present but blank or too long")
     return text
 

@@ -18,10 +18,10 @@ from authsec_server.db.engine import Database
 from authsec_server.db.tables import client_keys, vault_tokens
 from authsec_server.errors import RefusedError
 from authsec_server.limits.service import Limits
-from authsec_server.vault.policy import Presented
-from authsec_server.vault.questions import VaultQuestion
+from authsec_server.vault.policy import Holder, Presented
+from authsec_server.vault.questions import VaultQuestion, VaultRequest, WhoAsks
 
-__all__ = ["Asking", "Owner"]
+__all__ = ["Asker", "Asking", "Owner"]
 
 _MOST_REMEMBERED: Final = 10_000  # credentials
 _log = logging.getLogger("authsec.server")
@@ -39,6 +39,10 @@ class Owner:
 
     client_id: str
     is_counted: bool
+
+
+Asker = tuple[VaultRequest, Owner | None]
+"""Who asks, unproven as yet, and what is known of the credential."""
 
 
 class Asking:
@@ -68,6 +72,15 @@ class Asking:
         if client_id is not None:
             self._limits.enter(address, client_id)
         return Presented(credential=credential, client_id=client_id, address=address), owner
+
+    async def prove(self, request: VaultRequest) -> Holder:
+        """Return who asks, if the credential is good.
+
+        Raises:
+            RefusedError: It is not; that is in the audit.
+            StorageUnavailableError: It could not be found out.
+        """
+        return await self.settle(WhoAsks(request, self.pepper), request.presented.address)
 
     async def settle(self, question: VaultQuestion[T], address: str | None) -> T:
         """Return the answer, which was decided together with those of others.

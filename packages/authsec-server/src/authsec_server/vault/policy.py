@@ -16,7 +16,18 @@ from authsec_server.agents.standing import Standing, StoredKey
 from authsec_server.credentials import Credential, Pepper, mac, matches
 from authsec_server.errors import RefusedError
 
-__all__ = ["TIERS", "AccessTier", "Holder", "Presented", "VaultToken", "higher", "holder_of", "permit", "token_of"]
+__all__ = [
+    "TIERS",
+    "AccessTier",
+    "Holder",
+    "Presented",
+    "VaultToken",
+    "higher",
+    "holder_of",
+    "permit",
+    "permit_listing",
+    "token_of",
+]
 
 AccessTier = Literal["standard", "sensitive", "critical"]
 TIERS: Final[tuple[AccessTier, ...]] = ("standard", "sensitive", "critical")  # from low to high
@@ -80,6 +91,11 @@ class Holder:
         by_token = self.token is None or any(scope.covers(action, path) for scope in self.token.scopes)
         return by_token and self.client.vault.covers(action, path)
 
+    def reaches(self, action: VaultAction, namespace: str) -> bool:
+        """Return whether something that scopes allow may lie in the namespace or below; `""` is the whole vault."""
+        by_token = self.token is None or any(scope.reaches(action, namespace) for scope in self.token.scopes)
+        return by_token and self.client.vault.reaches(action, namespace)
+
 
 def holder_of(
     presented: Presented, pepper: Pepper, *, standing: Standing | None, token: VaultToken | None, at: float
@@ -131,8 +147,7 @@ def permit(holder: Holder, action: VaultAction, path: str, *, tier: AccessTier) 
         RefusedError: They may not.
     """
     token = holder.token
-    if token is not None and token.max_uses is not None and token.uses >= token.max_uses:
-        raise RefusedError("token_exhausted", "this token has been used as often as it can be: ask for another")
+    _require_uses(token)
     if not holder.covers(action, path):
         raise RefusedError("scope_denied", f"no scope of this credential allows to {action} this secret")
     granted = "standard" if token is None else token.tier
@@ -140,6 +155,17 @@ def permit(holder: Holder, action: VaultAction, path: str, *, tier: AccessTier) 
         raise RefusedError(
             "approval_required", f"this secret is {tier}: ask for a token of its own, which has to be approved"
         )
+
+
+def permit_listing(holder: Holder, namespace: str) -> None:
+    """See that the holder may see something of what lies in this namespace or below.
+
+    Raises:
+        RefusedError: There is nothing that they may see, whatever is there.
+    """
+    _require_uses(holder.token)
+    if not holder.reaches("read", namespace):
+        raise RefusedError("scope_denied", "no scope of this credential reaches into this namespace")
 
 
 def higher(one: AccessTier, other: AccessTier) -> AccessTier:
@@ -166,6 +192,11 @@ def token_of(row: Any) -> VaultToken:
 
 def _key(standing: Standing, key_id: str) -> StoredKey | None:
     return next((key for key in standing.keys if key.key_id == key_id), None)
+
+
+def _require_uses(token: VaultToken | None) -> None:
+    if token is not None and token.max_uses is not None and token.uses >= token.max_uses:
+        raise RefusedError("token_exhausted", "this token has been used as often as it can be: ask for another")
 
 
 def _is_within(address: str | None, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:

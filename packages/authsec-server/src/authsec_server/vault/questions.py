@@ -22,7 +22,7 @@ from authsec_server.db.tables import vault_tokens
 from authsec_server.errors import RefusedError
 from authsec_server.vault.policy import Holder, Presented, VaultToken, holder_of, token_of
 
-__all__ = ["VaultQuestion", "VaultRequest", "read_tokens"]
+__all__ = ["VaultQuestion", "VaultRequest", "WhoAsks", "read_tokens"]
 
 T = TypeVar("T")
 
@@ -88,13 +88,13 @@ class VaultQuestion(Generic[T]):
     def _entry(self, holder: Holder, *, details: Mapping[str, Any] | None = None, **more: Any) -> Entry:
         client, token = holder.client, holder.token
         return Entry(
-            action=self._action,
             caller=self._caller(Actor(kind="agent", id=client.client_id, name=client.name)),
             client_id=client.client_id,
             subject=client.spiffe_id,
             asked=self._asked,
             claimed=self._request.claimed,
             **{
+                "action": self._action,
                 "jti": None if token is None else token.token_id,
                 "scope": None if token is None else format_vault_scopes(token.scopes),
                 **more,
@@ -117,6 +117,16 @@ class VaultQuestion(Generic[T]):
 
     def _caller(self, actor: Actor) -> Caller:
         return Caller(actor=actor, request_id=self._request.request_id, address=self._request.presented.address)
+
+
+class WhoAsks(VaultQuestion[Holder]):
+    """Asks for nothing but to be recognised. Only a refusal is on record."""
+
+    def __init__(self, request: VaultRequest, pepper: Pepper) -> None:
+        super().__init__(request, "vault.denied", pepper)
+
+    def _allowed(self, holder: Holder, slot: Slot) -> Verdict[Holder | RefusedError]:
+        return Verdict(result=holder, entry=None)
 
 
 def read_tokens(connection: sa.Connection, token_ids: Collection[str]) -> dict[str, VaultToken]:

@@ -1,27 +1,34 @@
-"""What a request to the vault says of who makes it, and which path it means: HTTP only."""
+"""What a request to the vault says of who makes it, and which path it means: HTTP only.
+
+Every route for agents is a `VaultRoute` and takes `Asks`, or does all of its work in `asking`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Final, cast
 from urllib.parse import unquote
 
-from fastapi import Request
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from authsec_core.vault_scopes import check_namespace
 from authsec_server import deps
 from authsec_server.credentials import parse
 from authsec_server.errors import InvalidRequestError, RefusedError
+from authsec_server.vault.asking import Asker
 from authsec_server.vault.questions import VaultRequest
 
-if TYPE_CHECKING:
-    from authsec_server.vault.asking import Owner
+__all__ = ["SECRETS", "Asks", "VaultRoute", "asking", "secret_path", "vault_request"]
 
-__all__ = ["SECRETS", "secret_path", "vault_request"]
-
-SECRETS = "/v1/secrets/"
+SECRETS: Final = "/v1/secrets/"
+_BEARER: Final = HTTPBearer(auto_error=False, scheme_name="vault", description="An agent key, or a vault token.")
 
 
-async def vault_request(request: Request) -> tuple[VaultRequest, Owner | None]:
+async def vault_request(request: Request) -> Asker:
     """Return who asks, unproven as yet, and what is known of the credential.
 
     Raises:
@@ -43,16 +50,60 @@ async def vault_request(request: Request) -> tuple[VaultRequest, Owner | None]:
     )
 
 
-def secret_path(request: Request) -> tuple[str, bool]:
+@asynccontextmanager
+async def asking(request: Request) -> AsyncIterator[Asker]:
+    """Lend who asks, while the request is taken apart and answered.
+
+    Where it turns out not to be as it has to be, it is first seen that they are who they say: a stranger is told that,
+    and not what is wrong with the request.
+
+    Raises:
+        RefusedError, RateLimitedError, StorageUnavailableError: As from `vault_request`, or as the question has it.
+    """
+    asker = await vault_request(request)
+    try:
+        yield asker
+    except (InvalidRequestError, RequestValidationError, HTTPException):
+        await deps.authority(request).vault.prove(asker[0])
+        raise
+
+
+class VaultRoute(APIRoute):
+    """A route of the vault: it looks at who asks before it looks at what was sent. FastAPI parses a body first."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what handles a request. Called by FastAPI, once."""
+        handle = super().get_route_handler()
+
+        async def ask_first(request: Request) -> Response:
+            async with asking(request) as asker:
+                request.state.asker = asker
+                return await handle(request)
+
+        return ask_first
+
+
+def _asker(request: Request, _shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)] = None) -> Asker:
+    return cast("Asker", request.state.asker)
+
+
+Asks = Annotated[Asker, Depends(_asker)]
+"""Who asks, of a handler on a `VaultRoute`."""
+
+
+def secret_path(request: Request, *, before: str = "") -> tuple[str, bool]:
     """Return what lies behind `/v1/secrets/` in the address, and whether it was one segment there.
 
     It is taken from the address as it was sent: clients write a namespace with slashes, or percent-encoded as one
     segment, and both mean the same. Whatever is still encoded then is not a path.
 
+    Args:
+        before: What follows the path in the address.
+
     Raises:
         InvalidRequestError: It is no path.
     """
-    raw = request.scope["raw_path"].partition(b"?")[0].decode("latin-1").removeprefix(SECRETS)
+    raw = request.scope["raw_path"].partition(b"?")[0].decode("latin-1").removeprefix(SECRETS).removesuffix(before)
     try:
         return check_namespace(unquote(raw, errors="strict")), "/" not in raw
     except ValueError as exc:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+_PATH = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 _TIERS = "access_tier IN ('standard', 'sensitive', 'critical')"
 
 
@@ -28,7 +30,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "secrets",
-        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("path", _PATH, nullable=False),
         sa.Column("secret_id", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("secret_type", sa.Text(), nullable=False),
@@ -43,7 +45,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "secret_versions",
-        sa.Column("path", sa.Text(), nullable=False),
+        sa.Column("path", _PATH, nullable=False),
         sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("access_tier", sa.Text(), nullable=False),
         sa.Column("wrapped_key", sa.LargeBinary(), nullable=False),

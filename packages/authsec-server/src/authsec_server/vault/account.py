@@ -1,0 +1,60 @@
+"""What a caller of the vault may know of itself: its name, and how much it may read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from authsec_core.vault_scopes import VaultScope
+from authsec_server.db.engine import Database
+from authsec_server.db.tables import secrets
+from authsec_server.vault.asking import Asking
+from authsec_server.vault.policy import Holder
+from authsec_server.vault.questions import VaultRequest
+from authsec_server.vault.reach import matching
+
+__all__ = ["Account", "Accounts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """Whose credential it is, and how many secrets it can read."""
+
+    name: str
+    secrets: int
+
+
+class Accounts:
+    """Tells callers of the vault about themselves."""
+
+    def __init__(self, asking: Asking, database: Database) -> None:
+        self._asking = asking
+        self._database = database
+
+    async def of(self, request: VaultRequest) -> Account:
+        """Return what the caller may know. It uses up nothing of a token, and only a refusal is on record.
+
+        Raises:
+            RefusedError: The credential is not good.
+            StorageUnavailableError: The database cannot be reached.
+        """
+        holder = await self._asking.prove(request)
+        query = sa.select(sa.func.count()).select_from(secrets).where(secrets.c.deleted_at.is_(None), *_seen_by(holder))
+        async with self._database.read() as connection:
+            count: int = (await connection.execute(query)).scalar_one()
+        return Account(name=holder.client.name, secrets=count)
+
+
+def _seen_by(holder: Holder) -> Iterator[sa.ColumnElement[bool]]:
+    """Yield the conditions of `Holder.covers`, for reading."""
+    access = holder.client.vault
+    yield matching(name if name == "*" else f"{name}/*" for name in access.namespaces)
+    yield matching(_readable(access.scopes))
+    if holder.token is not None:
+        yield matching(_readable(holder.token.scopes))
+
+
+def _readable(scopes: Iterable[VaultScope]) -> Iterator[str]:
+    return (scope.pattern for scope in scopes if scope.action in ("read", "*"))

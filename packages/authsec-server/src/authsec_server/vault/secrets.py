@@ -1,0 +1,179 @@
+"""The secrets of the vault: read, list, write, rotate, import and delete them. Each time the answer is on record first.
+
+A use of a counted token is counted in the transaction that decides, and only where something is disclosed or done.
+Values are sealed and opened here, on their way in and out; what is decided is in `reading` and `writing`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from authsec_core.vault_scopes import check_path
+from authsec_server.errors import InvalidRequestError
+from authsec_server.keys.resealing import sealing_key
+from authsec_server.vault import stored
+from authsec_server.vault.env_text import EnvText, EnvTextError, read_env_text
+from authsec_server.vault.reading import Listing, ListQuestion, ReadQuestion
+from authsec_server.vault.values import Secret, SecretInfo, Wanted, check_metadata, check_value
+from authsec_server.vault.writing import DeleteQuestion, WriteAction, WriteQuestion
+
+if TYPE_CHECKING:
+    from authsec_server.audit.ledger import Change
+    from authsec_server.vault.asking import Asker, Asking
+    from authsec_server.vault.envelope import Envelope
+    from authsec_server.vault.questions import VaultQuestion
+
+__all__ = ["MOST_IMPORTED", "Imported", "Secrets"]
+
+MOST_IMPORTED: Final = 128  # secrets of one text: so many does an entry of the audit name
+_MOST_NAMED: Final = 20  # lines that could not be read
+_RANDOM: Final = 32  # bytes of a value that is made up here
+
+T = TypeVar("T")
+Work = Callable[["Change", T], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of a `.env` text.
+
+    Attributes:
+        keys: What was written, in the order of the text.
+        skipped: How many names had no value, or one that a later line replaced.
+    """
+
+    keys: tuple[str, ...]
+    skipped: int
+
+
+class Secrets:
+    """The secrets of one tenant. For one event loop.
+
+    What all of its methods raise:
+        RefusedError: The asker may not, or there is no such secret. It is in the audit; no use is counted.
+        StorageUnavailableError: It could not be recorded: nothing was disclosed or done.
+        InvalidRequestError: What was sent cannot be kept, or read.
+    """
+
+    def __init__(self, asking: Asking, envelope: Envelope) -> None:
+        self._asking, self._envelope = asking, envelope
+
+    async def read(self, asker: Asker, path: str, *, version: int | None = None) -> Secret | Listing:
+        """Return a secret, or what lies below, where there is no secret and the asker may see something of it.
+
+        Args:
+            version: Only that one of the secret; None is the latest.
+
+        Raises:
+            UnsealError: It is not what was written.
+        """
+        may_list = version is None
+        question = ReadQuestion(asker[0], self._asking.pepper, path, version=version, may_list=may_list)
+        found = await self._answer(question, asker)
+        if found is None:
+            return await self.list(asker, path, or_secret=True)
+        info = found.info
+        return Secret(info, self._envelope.open(info.path, info.version, found.kept))
+
+    async def list(self, asker: Asker, namespace: str, *, after: str = "", or_secret: bool = False) -> Listing:
+        """Return what the asker may see below a namespace, without values."""
+        question = ListQuestion(asker[0], self._asking.pepper, namespace, after=after, or_secret=or_secret)
+        return await self._answer(question, asker)
+
+    async def write(self, asker: Asker, path: str, wanted: Wanted) -> SecretInfo:
+        """Write a new version of a secret, or the first one. It is the latest for everyone who asks from now on."""
+        (info,) = await self._write(asker, "vault.secret.write", path, {path: wanted})
+        return info
+
+    async def rotate(self, asker: Asker, path: str, value: str | None = None) -> Secret:
+        """Write a new version of a secret that is there, by default with a random value of 256 bits, and return it."""
+        wanted = Wanted(value=secrets.token_urlsafe(_RANDOM) if value is None else value)
+        (info,) = await self._write(asker, "vault.secret.rotate", path, {path: wanted})
+        return Secret(info, wanted.value)
+
+    async def import_env(self, asker: Asker, namespace: str, content: str, like: Wanted) -> Imported:
+        """Write a secret for each name of a `.env` text: all of them, or none.
+
+        Args:
+            like: What they are to be; its value counts for nothing.
+        """
+        text = _read(namespace, content)
+        wanted = {f"{namespace}/{name}": replace(like, value=value) for name, value in text.values.items()}
+        written = await self._write(asker, "vault.secret.import", namespace, wanted)
+        return Imported(tuple(info.key for info in written), text.skipped)
+
+    async def delete(self, asker: Asker, path: str) -> None:
+        """Delete a secret with all of its versions."""
+
+        async def work(change: Change, info: SecretInfo) -> None:
+            await stored.destroy(change.connection, info.path, change.at)
+
+        await self._answer(DeleteQuestion(asker[0], self._asking.pepper, path), asker, work)
+
+    async def _write(
+        self, asker: Asker, action: WriteAction, where: str, wanted: Mapping[str, Wanted]
+    ) -> tuple[SecretInfo, ...]:
+        for each in wanted.values():
+            check_value(each.value)
+            check_metadata(each.metadata or {})
+
+        async def work(change: Change, written: tuple[SecretInfo, ...]) -> None:
+            master = await sealing_key(change.connection, self._envelope.masters)
+            for info in written:
+                kept = self._envelope.seal(master, info.path, info.version, wanted[info.path].value)
+                await stored.append_version(change.connection, info, kept, created_by=question.client_id or "")
+
+        question = WriteQuestion(asker[0], action, self._asking.pepper, where, wanted)
+        return await self._answer(question, asker, work)
+
+    async def _answer(self, question: VaultQuestion[T], asker: Asker, work: Work[T] | None = None) -> T:
+        request, owner = asker
+        is_counted, address = owner is not None and owner.is_counted, request.presented.address
+        if work is None and not is_counted:
+            return await self._asking.settle(question, address)
+
+        async def acted_upon(change: Change, outcome: T) -> T:
+            if work is not None:
+                await work(change, outcome)
+            if is_counted and outcome is not None:
+                await stored.count_use(change.connection, request.presented.credential.id)
+            return outcome
+
+        return await self._asking.change(question, address, acted_upon)
+
+
+def _read(namespace: str, content: str) -> EnvText:
+    try:
+        text = read_env_text(content)
+    except EnvTextError as exc:
+        raise _unread((each.line, each.why) for each in exc.unread) from None
+    if not 1 <= len(text.values) <= MOST_IMPORTED:
+        raise InvalidRequestError(f"the text must have 1 to {MOST_IMPORTED} names with values", field="content")
+    wrong = [(text.lines[name], why) for name, value in text.values.items() if (why := _wrong(namespace, name, value))]
+    if wrong:
+        raise _unread(wrong)
+    return text
+
+
+def _wrong(namespace: str, name: str, value: str) -> str | None:
+    try:
+        if "/" in name:
+            raise ValueError("its name is no name of a secret: it has a slash")
+        check_path(f"{namespace}/{name}")
+    except ValueError as exc:
+        return str(exc)
+    try:
+        check_value(value)
+    except InvalidRequestError as exc:
+        return exc.message
+    return None
+
+
+def _unread(lines: Iterable[tuple[int, str]]) -> InvalidRequestError:
+    found = sorted(lines)
+    named = "; ".join(f"line {line}: {why}" for line, why in found[:_MOST_NAMED])
+    more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    return InvalidRequestError(f"nothing was imported: {named}{more}", field="content")

@@ -1,0 +1,181 @@
+"""How secrets are read from the database and written to it. It decides nothing, and never sees a value."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from authsec_server.audit.memory import Reader
+from authsec_server.db.tables import secret_versions, secrets, vault_tokens
+from authsec_server.vault.envelope import SealedValue
+from authsec_server.vault.policy import AccessTier, higher
+from authsec_server.vault.values import MOST_VERSIONS, SecretInfo
+
+__all__ = [
+    "MOST_LISTED",
+    "Head",
+    "StoredSecret",
+    "append_version",
+    "count_use",
+    "destroy",
+    "page_after",
+    "read_heads",
+    "read_latest",
+    "version_reader",
+]
+
+MOST_LISTED: Final = 1000  # secrets at a time
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """One version of a secret, sealed."""
+
+    info: SecretInfo
+    kept: SealedValue
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What there is at a path, or was.
+
+    Attributes:
+        info: Of the latest version.
+        is_deleted: Whether it is there no more; its number must not be used again all the same.
+    """
+
+    info: SecretInfo
+    is_deleted: bool
+
+
+def read_latest(connection: sa.Connection, paths: Collection[str]) -> dict[str, StoredSecret]:
+    """Return the latest version of these secrets, by their paths. A `Reader` of the ledger."""
+    return {row.path: _stored(row) for row in connection.execute(_LATEST, {"paths": list(paths)})}
+
+
+def version_reader(version: int) -> Reader:
+    """Return a `Reader` of one older version of secrets, by their paths."""
+    return partial(_read_version, version=version)
+
+
+def _read_version(connection: sa.Connection, paths: Collection[str], *, version: int) -> dict[str, StoredSecret]:
+    found = connection.execute(_VERSION, {"paths": list(paths), "wanted": version})
+    return {row.path: _stored(row) for row in found}
+
+
+def read_heads(connection: sa.Connection, paths: Collection[str]) -> dict[str, Head]:
+    """Return what there is or was at these paths. A `Reader` of the ledger."""
+    found = connection.execute(_HEADS, {"paths": list(paths)})
+    return {row.path: Head(_info(row), row.deleted_at is not None) for row in found}
+
+
+def page_after(after: str) -> Reader:
+    """Return a `Reader` of the secrets below a namespace that come after a path: 1000, and one if there are more."""
+    return partial(_read_below, after=after)
+
+
+def _read_below(
+    connection: sa.Connection, namespaces: Collection[str], *, after: str
+) -> dict[str, tuple[SecretInfo, ...]]:
+    found = {}
+    for namespace in namespaces:
+        first, beyond = (f"{namespace}/", f"{namespace}0") if namespace else ("", "~")  # 0 is what comes after a slash
+        rows = connection.execute(_BELOW, {"first": max(first, after), "after": after, "beyond": beyond})
+        found[namespace] = tuple(map(_info, rows))
+    return found
+
+
+async def append_version(connection: Any, info: SecretInfo, kept: SealedValue, *, created_by: str) -> None:
+    """Write a version of a secret, which is the latest from now on, and drop the oldest where they are too many."""
+    row = {
+        "version": info.version,
+        "secret_type": info.secret_type,
+        "access_tier": info.access_tier,
+        "metadata": dict(info.metadata),
+        "created_at": info.created_at,
+        "updated_at": info.updated_at,
+        "deleted_at": None,
+    }
+    changed = await connection.execute(sa.update(secrets).where(secrets.c.path == info.path).values(row))
+    if not changed.rowcount:
+        await connection.execute(sa.insert(secrets).values(path=info.path, secret_id=info.secret_id, **row))
+    await connection.execute(
+        sa.insert(secret_versions).values(
+            path=info.path,
+            version=info.version,
+            access_tier=info.access_tier,
+            wrapped_key=kept.wrapped_key,
+            sealed=kept.sealed,
+            created_at=info.updated_at,
+            created_by=created_by,
+        )
+    )
+    await connection.execute(
+        sa.delete(secret_versions).where(
+            secret_versions.c.path == info.path, secret_versions.c.version <= info.version - MOST_VERSIONS
+        )
+    )
+
+
+async def destroy(connection: Any, path: str, at: float) -> None:
+    """Delete a secret: nothing is left of its values, and its number stays."""
+    await connection.execute(sa.delete(secret_versions).where(secret_versions.c.path == path))
+    await connection.execute(sa.update(secrets).where(secrets.c.path == path).values(deleted_at=at))
+
+
+async def count_use(connection: Any, token_id: str) -> None:
+    """Count one use of a vault token."""
+    counted = sa.update(vault_tokens).where(vault_tokens.c.token_id == token_id)
+    await connection.execute(counted.values(uses=vault_tokens.c.uses + 1))
+
+
+def _stored(row: Any) -> StoredSecret:
+    tier: AccessTier = higher(row.access_tier, row.written_under)
+    info = _info(row, version=row.sealed_version, tier=tier, updated_at=row.sealed_at)
+    return StoredSecret(info, SealedValue(wrapped_key=bytes(row.wrapped_key), sealed=bytes(row.sealed)))
+
+
+def _info(
+    row: Any, *, version: int | None = None, tier: AccessTier | None = None, updated_at: float | None = None
+) -> SecretInfo:
+    return SecretInfo(
+        path=row.path,
+        secret_id=row.secret_id,
+        version=row.version if version is None else version,
+        secret_type=row.secret_type,
+        access_tier=row.access_tier if tier is None else tier,
+        metadata=row.metadata_,
+        created_at=row.created_at,
+        updated_at=row.updated_at if updated_at is None else updated_at,
+    )
+
+
+# Made once: putting them together takes longer than SQLite takes to answer them.
+_PATHS: sa.BindParameter[list[str]] = sa.bindparam("paths", expanding=True)
+_HEAD_COLUMNS = [column.label("metadata_") if column.name == "metadata" else column for column in secrets.c]
+_SEALED = sa.select(
+    *_HEAD_COLUMNS,
+    secret_versions.c.version.label("sealed_version"),
+    secret_versions.c.access_tier.label("written_under"),
+    secret_versions.c.wrapped_key,
+    secret_versions.c.sealed,
+    secret_versions.c.created_at.label("sealed_at"),
+).where(secrets.c.path.in_(_PATHS), secrets.c.deleted_at.is_(None), secret_versions.c.path == secrets.c.path)
+_LATEST = _SEALED.where(secret_versions.c.version == secrets.c.version)
+_VERSION = _SEALED.where(secret_versions.c.version == sa.bindparam("wanted"))
+_HEADS = sa.select(*_HEAD_COLUMNS).where(secrets.c.path.in_(_PATHS))
+_BELOW = (
+    sa.select(*_HEAD_COLUMNS)
+    .where(
+        secrets.c.deleted_at.is_(None),
+        secrets.c.path >= sa.bindparam("first"),
+        secrets.c.path > sa.bindparam("after"),
+        secrets.c.path < sa.bindparam("beyond"),
+    )
+    .order_by(secrets.c.path)
+    .limit(MOST_LISTED + 1)
+)
