@@ -40,15 +40,15 @@ class Api:
 
     def fetch(self, endpoint: Any, reason: Any = "", use: SecretUse | None = None, **more: Any) -> dict[str, Any]:
         """Call the tool as a framework would, and return what its text says."""
-        ask = secret_fetch if self.driver.kind == "sync" else secret_fetch_async
-        text: str = self.driver.run(ask(self.vault, use or self.use(), endpoint, reason, **more))  # type: ignore[arg-type]
+        ask: Any = secret_fetch if self.driver.kind == "sync" else secret_fetch_async
+        text: str = self.driver.run(ask(self.vault, use or self.use(), endpoint, reason, **more))
         said: dict[str, Any] = json.loads(text)
         return said
 
     def read(self, path: Any, **more: Any) -> str:
         """Call the other tool."""
-        ask = vault_secret_text if self.driver.kind == "sync" else vault_secret_text_async
-        text: str = self.driver.run(ask(self.vault, path, **{"token": None, **more}))  # type: ignore[arg-type]
+        ask: Any = vault_secret_text if self.driver.kind == "sync" else vault_secret_text_async
+        text: str = self.driver.run(ask(self.vault, path, **{"token": None, **more}))
         return text
 
 
