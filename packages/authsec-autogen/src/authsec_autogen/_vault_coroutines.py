@@ -3,7 +3,6 @@
 It has no `from __future__ import annotations`, and its functions take plain `str`: frameworks read both.
 """
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +11,14 @@ from authsec_autogen._environment import ASYNC_VAULT
 from authsec_autogen._naming import check_name
 from authsec_autogen._vault_calls import fetch, read
 from authsec_core import AgentVault, VaultToken
-from authsec_core.vault_tool import check_agent_name, describe_secret_fetch, describe_vault_secret, hold_token
+from authsec_core.vault_tool import (
+    check_agent_name,
+    describe_secret_fetch,
+    describe_vault_secret,
+    hold_token,
+    mark_of_fetch,
+    mark_of_token,
+)
 from authsec_core.vault_use import SecretUse
 
 __all__ = ["secret_fetch_tool", "vault_tool"]
@@ -52,7 +58,7 @@ def secret_fetch_tool(
     async def fetch_with_secret(endpoint: str, reason: str = "") -> str:
         return await fetch(vault, use, endpoint, reason)
 
-    identity = _named("fetch_with_secret", vault, path, use.policy, use.header, use.token and use.token(), agent_name)
+    identity = f"fetch_with_secret_{mark_of_fetch(vault, use)}"
     return parts_of(fetch_with_secret, name, identity, description or describe_secret_fetch(use), mode=vault.mode)
 
 
@@ -78,7 +84,7 @@ def vault_tool(
     async def get_secret(path: str, reason: str = "") -> str:
         return await read(vault, token, path, agent_name=agent_name, reason=reason)
 
-    identity = _named("get_secret", vault, token())
+    identity = f"get_secret_{mark_of_token(vault, token)}"
     return parts_of(get_secret, name, identity, description or describe_vault_secret(), mode=vault.mode)
 
 
@@ -91,8 +97,3 @@ def _used(vault: Any, name: str | None) -> AgentVault:
             "for threads would block"
         )
     return vault or ASYNC_VAULT.client()
-
-
-def _named(prefix: str, *identity: object) -> str:
-    """Return a name with a digest: 32 bits of a text that holds a whole token give nothing of it away."""
-    return f"{prefix}_{hashlib.sha256(chr(10).join(map(str, identity)).encode()).hexdigest()[:8]}"

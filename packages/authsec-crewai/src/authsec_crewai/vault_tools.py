@@ -5,7 +5,6 @@ What a call means is decided in `authsec_core.vault_tool`, and what CrewAI would
 """
 
 # No `from __future__ import annotations`: CrewAI reads the annotations of `_run`.
-import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -19,6 +18,8 @@ from authsec_core.vault_tool import (
     describe_secret_fetch,
     describe_vault_secret,
     hold_token,
+    mark_of_fetch,
+    mark_of_token,
     secret_fetch,
     vault_secret_text,
 )
@@ -98,8 +99,8 @@ class AuthSecVaultTool(ClosedTool):
             token, used = hold_token(shown()), _vault(vault)
             if agent_name is not None:
                 check_agent_name(agent_name)
-            mark = _mark(used, token())
-            fields = {"name": f"authsec_get_secret_{mark}", "description": describe_vault_secret(), **fields}
+            name = f"authsec_get_secret_{mark_of_token(used, token)}"
+            fields = {"name": name, "description": describe_vault_secret(), **fields}
         self._fill(fields)
         self._vault, self._token, self._agent_name = used, token, agent_name
         if used is not None and used.mode == "live":
@@ -170,8 +171,8 @@ class AuthSecSecretFetchTool(ClosedTool):
                 token=shown and shown(),
                 agent_name=agent_name,
             )
-            mark = _mark(used, path, use.policy, use.header, shown and shown(), agent_name)
-            fields = {"name": f"authsec_secret_fetch_{mark}", "description": describe_secret_fetch(use), **fields}
+            name = f"authsec_secret_fetch_{mark_of_fetch(used, use)}"
+            fields = {"name": name, "description": describe_secret_fetch(use), **fields}
         self._fill(fields)
         self._vault, self._use = used, use
         if used is not None and used.mode == "live":
@@ -194,8 +195,3 @@ def _vault(given: Any) -> AgentVaultSync:
     if not isinstance(given, AgentVaultSync):
         raise TypeError(f"vault must be an AgentVaultSync, not {type(given).__name__}")
     return given
-
-
-def _mark(*identity: object) -> str:
-    """Return a digest: 32 bits of a text that holds a whole token give nothing of it away."""
-    return hashlib.sha256("\n".join(map(str, identity)).encode()).hexdigest()[:8]
