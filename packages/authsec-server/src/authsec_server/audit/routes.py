@@ -38,14 +38,6 @@ After = Annotated[
     str | None, Query(pattern=r"^[0-9]{1,18}$", description="The `next` of the page before, or the last `seq` read.")
 ]
 
-TokenName = Annotated[
-    str,
-    Query(
-        pattern=r"^([0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|vlt_[0-9a-f]{16})$",
-        description="A token's `jti`, or a vault token's id.",
-    ),
-]
-
 
 class AuditActor(Reply):
     """Who acted, as far as it was proven."""
