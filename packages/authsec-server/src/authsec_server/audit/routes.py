@@ -26,16 +26,16 @@ router = APIRouter(prefix="/api/v1/audit", tags=["audit"], route_class=deps.Oper
 _LINES: Final = "application/x-ndjson"
 
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="How many at most; JSON lines have no limit.")]
-After = Annotated[
-    str | None, Query(pattern=r"^[0-9]{1,18}$", description="The `next` of the page before, or the last `seq` read.")
-]
-
 TokenName = Annotated[
     str,
     Query(
-        pattern=r"^([0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}|vlt_[0-9a-f]{16})$",
-        description="A token's `jti`, or a vault token's id.",
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$|^vlt_[0-9a-f]{16}$",
+        max_length=36,
+        description="A token's public name: a `jti`, or the id of a vault token.",
     ),
+]
+After = Annotated[
+    str | None, Query(pattern=r"^[0-9]{1,18}$", description="The `next` of the page before, or the last `seq` read.")
 ]
 
 
