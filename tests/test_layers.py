@@ -40,7 +40,7 @@ WEB_FRAMEWORKS = frozenset(
 # Libraries that take long to load, and the modules of the core that may load them when they are loaded themselves.
 HEAVY: dict[str, frozenset[str]] = {
     "pydantic_settings": frozenset({"_layers", "config"}),
-    "pydantic": frozenset({"_layers", "config", "client"}),
+    "pydantic": frozenset({"_layers", "config", "client", "vault", "vault_config", "vault_sync"}),
     "jwt": frozenset(),
     "opentelemetry": frozenset(),
     "cryptography": frozenset({"_jwks", "_jws", "_signing"}),
@@ -94,20 +94,34 @@ LAYERS: dict[str, frozenset[str]] = {
             "_deadline",
             "_fork",
             "_origin",
+            "_origins",
             "_proof",
             "_version",
             "errors",
             "scopes",
             "vault_scopes",
+            "vault_values",
             "token",
             "wire",
         }
     ),
     "pure decisions": frozenset(
-        {"_claims", "_freshness", "_jws", "_layers", "_own_files", "_signing", "config", "endpoints"}
+        {
+            "_claims",
+            "_freshness",
+            "_jws",
+            "_layers",
+            "_own_files",
+            "_signing",
+            "_vault_wire",
+            "config",
+            "endpoints",
+            "vault_config",
+        }
     ),
     "flows": frozenset(
         {
+            "_driving",
             "_exchange",
             "_fetching",
             "_flight",
@@ -118,11 +132,27 @@ LAYERS: dict[str, frozenset[str]] = {
             "_status_list",
             "_telemetry",
             "_transport",
+            "_vault_flow",
             "cache",
         }
     ),
-    "shells": frozenset({"_parts", "_pool", "auth", "fetch", "mock", "source", "verify"}),
-    "clients": frozenset({"client"}),
+    "shells": frozenset(
+        {
+            "_options",
+            "_parts",
+            "_pool",
+            "_vault_parts",
+            "_vault_pool",
+            "auth",
+            "fetch",
+            "mock",
+            "source",
+            "vault_auth",
+            "vault_mock",
+            "verify",
+        }
+    ),
+    "clients": frozenset({"client", "vault", "vault_sync"}),
     "for adapters": frozenset({"tool"}),
     "command line": frozenset({"__main__", "cli"}),
 }

@@ -16,7 +16,14 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast, overload
 import httpx
 import pytest
 
-from authsec_core import AsyncAuthSecClient, AuthSecClient, AuthSecConfig, DelegationToken
+from authsec_core import (
+    AgentVault,
+    AgentVaultSync,
+    AsyncAuthSecClient,
+    AuthSecClient,
+    AuthSecConfig,
+    DelegationToken,
+)
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._exchange import ExchangeRules, exchange, exchange_async
 from authsec_core._flight import Flight, Landing
@@ -41,6 +48,7 @@ __all__ = [
     "CLIENT_ID",
     "PATIENT",
     "AnyClient",
+    "AnyVault",
     "Driver",
     "Joined",
     "ScriptedSource",
@@ -54,6 +62,7 @@ __all__ = [
 CLIENT_ID = "7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f"
 PATIENT = 20.0  # seconds that a test waits for what must happen at once, before it fails
 AnyClient: TypeAlias = "AuthSecClient | AsyncAuthSecClient"
+AnyVault: TypeAlias = "AgentVaultSync | AgentVault"
 Kind: TypeAlias = Literal["sync", "async"]
 Handler: TypeAlias = Callable[[httpx.Request], httpx.Response]
 T = TypeVar("T")
@@ -71,7 +80,7 @@ class Driver:
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self._loop = asyncio.new_event_loop() if kind == "async" else None
-        self._clients: list[AnyClient] = []
+        self._clients: list[AnyClient | AnyVault] = []
 
     @overload
     def run(self, outcome: Coroutine[Any, Any, T]) -> T: ...
@@ -118,9 +127,19 @@ class Driver:
         self._clients.append(client)
         return client
 
-    def close_client(self, client: AnyClient) -> None:
+    def vault(
+        self, url: str | None = None, *, clock: Clock = SYSTEM_CLOCK, handler: Handler | None = None, **given: Any
+    ) -> Any:
+        """Return a vault of this half, closed at the end of the test; `handler` answers in the network's place."""
+        kind: Any = AgentVaultSync if self._loop is None else AgentVault
+        transport = None if handler is None else httpx.MockTransport(handler)
+        vault = kind(url, clock=clock, transport=transport, **given)
+        self._clients.append(vault)
+        return vault
+
+    def close_client(self, client: AnyClient | AnyVault) -> None:
         """Close it."""
-        if isinstance(client, AuthSecClient):
+        if isinstance(client, AuthSecClient | AgentVaultSync):
             client.close()
         else:
             self.run(client.aclose())

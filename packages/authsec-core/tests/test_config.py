@@ -54,6 +54,8 @@ TEXTS: dict[str, tuple[tuple[str, Any], tuple[str, Any]]] = {
     "ca_file": ((__file__, Path(__file__)), (pytest.__file__, Path(pytest.__file__))),
     "allow_http": (("true", True), ("0", False)),
     "trust_env": (("1", True), ("no", False)),
+    "vault_url": (("https://vault.example.com", "https://vault.example.com"), (OTHER, OTHER)),
+    "mock_secrets": (('{"a/b": "x"}', SecretStr('{"a/b": "x"}')), ("{}", SecretStr("{}"))),
     "mock_permissions": (("a,b c", frozenset("abc")), ("read:x", frozenset({"read:x"}))),
 }
 # `env_file` itself is tested apart.
@@ -258,6 +260,7 @@ class TestWhereASettingComesFrom:
 
 
 SIGNS = {
+    "AUTHSEC_VAULT_URL": "https://vault.example.com",
     "AUTHSEC_AGENT_KEY": KEY,
     "AUTHSEC_WORKLOAD_TOKEN_FILE": "/run/token",
     "AUTHSEC_API_BASE_URL": "https://api.example.com",
@@ -300,7 +303,8 @@ class TestMode:
 
     @pytest.mark.req("RS1")
     @pytest.mark.parametrize(
-        "name", sorted(set(TEXTS) - {"agent_key", "workload_token_file", "api_base_url", "ca_file", "issuer"})
+        "name",
+        sorted(set(TEXTS) - {"vault_url", "agent_key", "workload_token_file", "api_base_url", "ca_file", "issuer"}),
     )
     def test_other_settings_are_no_sign_of_live(self, name: str, env: Any) -> None:
         """A timeout or an audience alone does not make an offline try-out an error."""

@@ -44,8 +44,26 @@ CODES = {
     "VerificationUnavailableError": "verification_unavailable",
     "WrongAudienceError": "token_wrong_audience",
     "WrongIssuerError": "token_wrong_issuer",
+    "VaultError": "vault_error",
+    "VaultUnauthorizedError": "vault_unauthorized",
+    "VaultScopeDeniedError": "vault_scope_denied",
+    "SecretNotFoundError": "secret_not_found",
+    "ApprovalRequiredError": "approval_required",
+    "VaultTokenExhaustedError": "vault_token_exhausted",
+    "VaultConflictError": "vault_conflict",
+    "VaultRequestError": "vault_bad_request",
+    "VaultRateLimitedError": "vault_rate_limited",
+    "VaultUnavailableError": "vault_unavailable",
+    "VaultInsecureTransportError": "vault_insecure_transport",
+    "VaultReplyError": "vault_bad_reply",
 }
-PASSING = {"AuthorityUnreachableError", "DownstreamUnavailableError", "VerificationUnavailableError"}
+PASSING = {
+    "AuthorityUnreachableError",
+    "DownstreamUnavailableError",
+    "VerificationUnavailableError",
+    "VaultRateLimitedError",
+    "VaultUnavailableError",
+}
 
 
 def _tree(kind: type[AuthSecError] = AuthSecError) -> Iterator[type[AuthSecError]]:

@@ -20,7 +20,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authsec_core import MockAuthority
-from authsec_core._exchange import ExchangeRules, _http_date
+from authsec_core._driving import http_date
+from authsec_core._exchange import ExchangeRules
 from authsec_core._proof import AgentKey
 from authsec_core.errors import (
     AuthorityUnreachableError,
@@ -636,7 +637,7 @@ def test_a_date_that_is_none_is_ignored(ask: Exchange, route: respx.Route, clock
 @example("1 1 1 1 1 1 1 1")
 def test_no_date_raises(text: str) -> None:
     """Whatever a server writes there is a time or nothing."""
-    at = _http_date(text)
+    at = http_date(text)
     assert at is None or math.isfinite(at)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from authsec_core.config import AuthSecConfig
     from authsec_core.endpoints import EndpointPolicy
     from authsec_core.errors import (
+        ApprovalRequiredError,
         AuthorityUnreachableError,
         AuthSecError,
         BadReplyError,
@@ -35,8 +36,19 @@ if TYPE_CHECKING:
         RevokedTokenError,
         ScopeNotGrantedError,
         ScopeRefusedError,
+        SecretNotFoundError,
         TokenRejectedError,
         TokenUnavailableError,
+        VaultConflictError,
+        VaultError,
+        VaultInsecureTransportError,
+        VaultRateLimitedError,
+        VaultReplyError,
+        VaultRequestError,
+        VaultScopeDeniedError,
+        VaultTokenExhaustedError,
+        VaultUnauthorizedError,
+        VaultUnavailableError,
         VerificationUnavailableError,
         WrongAudienceError,
         WrongIssuerError,
@@ -45,9 +57,18 @@ if TYPE_CHECKING:
     from authsec_core.mock import MockAuthority
     from authsec_core.source import AsyncTokenSource, TokenRequest, TokenSource
     from authsec_core.token import DelegationToken
+    from authsec_core.vault import AgentVault
+    from authsec_core.vault_auth import VaultAuth
+    from authsec_core.vault_config import VaultConfig
+    from authsec_core.vault_mock import MockVault, VaultAccess
+    from authsec_core.vault_sync import AgentVaultSync
+    from authsec_core.vault_values import ImportedSecrets, SecretInfo, VaultSecret, VaultToken
     from authsec_core.verify import TokenVerifier, VerifiedToken
 
 __all__ = [
+    "AgentVault",
+    "AgentVaultSync",
+    "ApprovalRequiredError",
     "AsyncAuthSecClient",
     "AsyncTokenSource",
     "AuthSecClient",
@@ -67,20 +88,39 @@ __all__ = [
     "EndpointRefusedError",
     "ExpiredTokenError",
     "FetchResult",
+    "ImportedSecrets",
     "InsecureTransportError",
     "MalformedTokenError",
     "MockAuthority",
+    "MockVault",
     "NotYetValidError",
     "ProofUnavailableError",
     "RevokedTokenError",
     "ScopeNotGrantedError",
     "ScopeRefusedError",
+    "SecretInfo",
+    "SecretNotFoundError",
     "TokenCache",
     "TokenRejectedError",
     "TokenRequest",
     "TokenSource",
     "TokenUnavailableError",
     "TokenVerifier",
+    "VaultAccess",
+    "VaultAuth",
+    "VaultConfig",
+    "VaultConflictError",
+    "VaultError",
+    "VaultInsecureTransportError",
+    "VaultRateLimitedError",
+    "VaultReplyError",
+    "VaultRequestError",
+    "VaultScopeDeniedError",
+    "VaultSecret",
+    "VaultToken",
+    "VaultTokenExhaustedError",
+    "VaultUnauthorizedError",
+    "VaultUnavailableError",
     "VerificationUnavailableError",
     "VerifiedToken",
     "WrongAudienceError",
@@ -104,6 +144,20 @@ _HOMES = {
         "TokenSource",
     ),
     "token": ("DelegationToken",),
+    "vault": ("AgentVault",),
+    "vault_auth": ("VaultAuth",),
+    "vault_config": ("VaultConfig",),
+    "vault_mock": (
+        "MockVault",
+        "VaultAccess",
+    ),
+    "vault_sync": ("AgentVaultSync",),
+    "vault_values": (
+        "ImportedSecrets",
+        "SecretInfo",
+        "VaultSecret",
+        "VaultToken",
+    ),
     "verify": (
         "TokenVerifier",
         "VerifiedToken",

@@ -7,14 +7,12 @@ so that `exchange` and `exchange_async` differ in nothing but how they do it. Co
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import TypeAlias
 
 import httpx
 
 from authsec_core._clock import Clock
+from authsec_core._driving import Pause, Steps, drive, drive_async, http_date, retry_after, usual_pause
 from authsec_core._http import Call, Failure, Reply, send, send_async
 from authsec_core._proof import Proof
 from authsec_core._telemetry import UNOBSERVED, Observation
@@ -42,7 +40,6 @@ __all__ = ["ExchangeRules", "exchange", "exchange_async"]
 
 _log = logging.getLogger("authsec.exchange")
 
-_FIRST_PAUSE = 0.25  # seconds; doubles with each attempt
 _STORED = 5.0  # seconds between `iat` and the reply's Date from which a token counts as one that was kept, not made
 _RETRIED = frozenset({408, 429})
 _REFUSALS = {
@@ -55,13 +52,6 @@ _REFUSALS = {
     ),
     410: ("delegation_ended", "the delegation has expired or was revoked: ask its operator"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Wait this many seconds."""
-
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,9 +69,6 @@ class ExchangeRules:
     issuer: str | None = None
 
 
-Steps: TypeAlias = Generator["Call | Pause", "Reply | Failure | None", DelegationToken]
-
-
 def exchange(
     request: DelegationRequest,
     proof: Proof,
@@ -95,19 +82,7 @@ def exchange(
     Raises:
         TokenUnavailableError: One of its subclasses, by what to do next.
     """
-    steps = _steps(request, proof, rules, clock, seen)
-    outcome: Reply | Failure | None = None
-    try:
-        while True:
-            step = steps.send(outcome)
-            if isinstance(step, Pause):
-                clock.sleep(step.seconds)
-                outcome = None
-            else:
-                outcome = send(http, step, clock)
-    except StopIteration as done:
-        token: DelegationToken = done.value
-        return token
+    return drive(_steps(request, proof, rules, clock, seen), lambda call: send(http, call, clock), clock)
 
 
 async def exchange_async(
@@ -120,21 +95,12 @@ async def exchange_async(
 ) -> DelegationToken:
     """Get one token without blocking the loop. Raises what `exchange` raises."""
     steps = _steps(request, proof, rules, clock, seen)
-    outcome: Reply | Failure | None = None
-    try:
-        while True:
-            step = steps.send(outcome)
-            if isinstance(step, Pause):
-                await clock.asleep(step.seconds)
-                outcome = None
-            else:
-                outcome = await send_async(http, step, clock)
-    except StopIteration as done:
-        token: DelegationToken = done.value
-        return token
+    return await drive_async(steps, lambda call: send_async(http, call, clock), clock)
 
 
-def _steps(request: DelegationRequest, proof: Proof, rules: ExchangeRules, clock: Clock, seen: Observation) -> Steps:
+def _steps(
+    request: DelegationRequest, proof: Proof, rules: ExchangeRules, clock: Clock, seen: Observation
+) -> Steps[DelegationToken]:
     deadline = clock.steady() + rules.timeout
     seen.asked(request.scopes)
     attempt = 0
@@ -170,7 +136,7 @@ def _repeatable(outcome: Reply | Failure | None) -> bool:
 
 
 def _pause(error: TokenUnavailableError, attempt: int, clock: Clock) -> float:
-    usual = _FIRST_PAUSE * 2.0**attempt * (0.5 + clock.chance() / 2)
+    usual = usual_pause(attempt, clock)
     return max(usual, error.retry_after or 0.0) if isinstance(error, AuthorityUnreachableError) else usual
 
 
@@ -192,30 +158,14 @@ def _status_error(reply: Reply, clock: Clock) -> TokenUnavailableError:
         reason, mend = _REFUSALS[status]
         return DelegationRefusedError(f"The authority refused ({status}): {mend}.", reason=reason, status=status)
     if status in _RETRIED or status >= 500:
-        retry_after = _retry_after(reply, clock)
-        return AuthorityUnreachableError(f"The authority answered {status}: try again later.", retry_after=retry_after)
+        return AuthorityUnreachableError(
+            f"The authority answered {status}: try again later.", retry_after=retry_after(reply.headers, clock)
+        )
     if 300 <= status < 400:
         return BadReplyError(
             f"The authority answered {status}; redirects are not followed: set AUTHSEC_BASE_URL to the final address."
         )
     return BadReplyError(f"The authority answered {status}, which this protocol does not know: check AUTHSEC_BASE_URL.")
-
-
-def _retry_after(reply: Reply, clock: Clock) -> float | None:
-    """Return RFC 9110 section 10.2.3's seconds, given as such or as a date."""
-    text = reply.headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    at, date = _http_date(text), _http_date(reply.headers.get("Date", ""))
-    now = clock.wall() if date is None else date  # its own clock, where it tells: ours may be wrong
-    return None if at is None else max(0.0, at - now)
-
-
-def _http_date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
 
 
 def _accept(
@@ -284,7 +234,7 @@ def _lifetime(reply: DelegationReply, http: Reply, issued_at: float) -> float:
     Everything is measured by the authority's clock, so that a wrong clock here does no harm.
     """
     exp, iat = seconds(reply.claims, "exp"), seconds(reply.claims, "iat")
-    date = _http_date(http.headers.get("Date", ""))
+    date = http_date(http.headers.get("Date", ""))
     start = iat if iat is not None else date if date is not None else issued_at
     if iat is not None and date is not None and date - iat > _STORED:
         start = date  # issued a while ago and kept: some of its life is gone

@@ -35,24 +35,29 @@ _UNCONNECTED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One GET.
+    """One request, a GET unless told otherwise.
 
     Attributes:
         headers: Sent as they are; they may hold a proof and are never printed.
+        content: The body, which may hold a secret and is never printed.
         deadline: The steady clock's reading after which no more is waited for.
         limit: The most bytes of body that are read.
+        reads_refusals: Read the body of what is no 2xx, too.
     """
 
     url: str
+    method: str = "GET"
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    content: bytes | None = field(default=None, repr=False)
     deadline: float
     limit: int
+    reads_refusals: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What came back. The body may hold a token and is never printed; that of anything but a 2xx is not even read."""
+    """What came back. The body may hold a token and is never printed; that of a refusal is read only if asked for."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)  # a `Location`, or a hostile one, may hold a token as well
@@ -125,14 +130,14 @@ def blocking_client(options: ClientOptions, transport: httpx.BaseTransport | Non
 
 
 def send(client: httpx.Client, call: Call, clock: Clock, *, auth: httpx.Auth | None = None) -> Reply | Failure:
-    """Do one GET within its deadline and its size. Never raises for what the network does."""
+    """Do one request within its deadline and its size. Never raises for what the network does."""
     handled = sys.exc_info()[1]
     try:
         with (
             bounded(lambda: call.deadline - clock.steady()),
             closing(client.send(_request(client, call, clock), auth=auth, stream=True)) as response,
         ):
-            return _unread(response) or _whole(response, call, clock)
+            return _unread(response, call) or _whole(response, call, clock)
     except _FAILURES as exc:
         return _failure(exc, call, handled)
     except BaseException as exc:  # noqa: BLE001 -- raised again
@@ -178,7 +183,7 @@ async def _sent(
         try:
             response = await client.send(_request(client, call, clock), auth=auth, stream=True)
             async with aclosing(response):
-                return _unread(response) or await _whole_async(response, call, clock)
+                return _unread(response, call) or await _whole_async(response, call, clock)
         except _FAILURES as exc:
             return _failure(exc, call, handled)
         except BaseException as exc:  # noqa: BLE001 -- raised again
@@ -195,10 +200,15 @@ def _request(client: httpx.Client | httpx.AsyncClient, call: Call, clock: Clock)
     # httpx's own kind of headers, whose repr hides the proof from reports that show the locals of httpx's frames.
     headers = client.headers.copy()
     if call.headers:
-        headers.update(call.headers)
+        headers.update(httpx.Headers(call.headers, encoding="utf-8"))
     # httpx drops the URL's own query where params are given, empty ones included.
     return httpx.Request(
-        "GET", _url(call.url), params=call.params or None, headers=headers, extensions={"timeout": timeout}
+        call.method,
+        _url(call.url),
+        params=call.params or None,
+        headers=headers,
+        content=call.content,
+        extensions={"timeout": timeout},
     )
 
 
@@ -207,9 +217,9 @@ def _url(text: str) -> httpx.URL:
     return httpx.URL(text)
 
 
-def _unread(response: httpx.Response) -> Reply | Failure | None:
+def _unread(response: httpx.Response, call: Call) -> Reply | Failure | None:
     """Return what is known without the body, where that is enough: a refusal counts, however it goes on."""
-    if not response.is_success:
+    if not response.is_success and not call.reads_refusals:
         return _reply(response, b"")
     if response.headers.get("Content-Encoding", "").strip().lower() not in {"", "identity"}:
         # httpx would unpack a whole chunk before we could count it: 64 KiB can become gigabytes.
@@ -262,7 +272,7 @@ def _failure(exc: Exception, call: Call, handled: BaseException | None) -> Failu
         if any(mark in str(error) for mark in "'\"") and not isinstance(exc, httpx.NetworkError):
             error.args = ("the peer's words are left out",)  # HTTP parsers quote what they cannot read
     if isinstance(exc, httpx.RequestError):
-        exc.request = httpx.Request("GET", call.url)  # the one that was sent has the proof in its headers
+        exc.request = httpx.Request(call.method, call.url)  # the one that was sent has the proof in its headers
     return Failure(kind=kind, cause=exc)
 
 

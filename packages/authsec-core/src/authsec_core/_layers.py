@@ -20,7 +20,13 @@ from authsec_core.errors import ConfigurationError
 __all__ = ["LAYERS", "PREFIX", "RENAMED", "Layers", "named", "unknown_names", "variable", "wrapped"]
 
 PREFIX = "AUTHSEC_"
-RENAMED = {"client_id": ("AUTHSEC_AGENT_CLIENT_ID",), "api_base_url": ("AUTHSEC_API_BASE_URL", "DOWNSTREAM_URL")}
+RENAMED = {
+    "client_id": ("AUTHSEC_AGENT_CLIENT_ID",),
+    "api_base_url": ("AUTHSEC_API_BASE_URL", "DOWNSTREAM_URL"),
+    # Of vault clients that were there before this one.
+    "ass_api_url": ("ASS_API_URL",),
+    "ass_agent_key": ("ASS_AGENT_KEY",),
+}
 # What people type who have not looked it up, and what no measure of likeness would find.
 _MEANT = {
     "AUTHSEC_API_KEY": "AUTHSEC_AGENT_KEY",

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-__all__ = ["Origin", "check_base_url", "check_origin", "is_loopback", "origin_of"]
+__all__ = ["Origin", "check_base_url", "check_origin", "is_loopback", "origin_of", "origin_or_none"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
@@ -72,7 +72,7 @@ def check_base_url(url: str, *, allow_http: bool = False) -> str:
     """
     if not _PRINTABLE.fullmatch(url) or "\\" in url:
         raise ValueError("it has spaces or characters that a URL does not have")
-    origin = _origin_or_none(url)
+    origin = origin_or_none(url)
     if origin is None:
         raise ValueError("it is not an absolute URL such as https://authority.example.com")
     parts = urlsplit(url)
@@ -97,7 +97,8 @@ def check_origin(url: str) -> Origin:
     return origin
 
 
-def _origin_or_none(url: str) -> Origin | None:
+def origin_or_none(url: str) -> Origin | None:
+    """Return the origin of an absolute URL, or None where it is none."""
     try:
         return origin_of(url)
     except ValueError:  # it may quote a password that stands where the port belongs, and must not ride along

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from authsec_core._clock import Clock
 from authsec_core._exchange import ExchangeRules
-from authsec_core._http import Call, ClientOptions, Failure, Reply, client_options
+from authsec_core._http import Call, Failure, Reply
+from authsec_core._options import Options
 from authsec_core._origin import is_loopback, origin_of
 from authsec_core._proof import AgentKey, NoProof, Proof, WorkloadTokenFile
-from authsec_core._version import __version__
 from authsec_core.auth import DelegationAuth
 from authsec_core.cache import TokenCache
 from authsec_core.config import AuthSecConfig
@@ -64,7 +64,7 @@ class Parts:
         self.cache = token_cache or TokenCache(
             refresh_margin=self.config.refresh_margin, failure_cooldown=self.config.failure_cooldown, clock=clock
         )
-        self.options = _Options(self.config, f"authsec-core/{__version__}" + (f" ({product})" if product else ""))
+        self.options = Options(self.config, product)
         if self.mode == "mock" and self.config.mode == "auto":
             _log.warning(
                 "MOCK mode: AUTHSEC_BASE_URL and AUTHSEC_AGENT_CLIENT_ID are unset; tokens and data are samples"
@@ -125,32 +125,6 @@ class Parts:
                 "AUTHSEC_API_BASE_URL is missing: set it to the address of the protected API (never the authority's)"
             )
         return url
-
-
-class _Options:
-    """The httpx options, made once, so that all loops share one TLS context (it takes some 20 ms to make)."""
-
-    def __init__(self, config: AuthSecConfig, user_agent: str) -> None:
-        self._config, self._user_agent = config, user_agent
-        self._made: ClientOptions | None = None
-        if config.ca_file is not None or config.trust_env:
-            self()  # a bad CA file is found at start
-
-    def __call__(self) -> ClientOptions:
-        config = self._config
-        if self._made is None:
-            try:
-                self._made = client_options(
-                    user_agent=self._user_agent,
-                    timeout=config.timeout,
-                    connect_timeout=config.connect_timeout,
-                    ca_file=config.ca_file,
-                    trust_env=config.trust_env,
-                )
-            except OSError as exc:
-                named = f"AUTHSEC_CA_FILE: {config.ca_file}" if config.ca_file else "AUTHSEC_TRUST_ENV: SSL_CERT_FILE"
-                raise ConfigurationError(f"{named} is not a PEM file of certificates") from exc
-        return self._made
 
 
 def _mock_authority(config: AuthSecConfig, given: MockAuthority | None, clock: Clock) -> MockAuthority:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Generator, Iterable
-from functools import lru_cache
 from typing import cast
 
 import httpx
 
-from authsec_core._origin import Origin, check_origin, is_loopback, origin_of
-from authsec_core.errors import ConfigurationError, EndpointRefusedError
+from authsec_core._origin import is_loopback
+from authsec_core._origins import origins_of, url_origin
+from authsec_core.errors import EndpointRefusedError
 from authsec_core.source import AsyncTokenSource, TokenRequest, TokenSource
 from authsec_core.token import DelegationToken
 
@@ -52,7 +52,7 @@ class DelegationAuth(httpx.Auth):
         self._source = cast("TokenSource", source) if hasattr(source, "token") else None
         self._async_source = cast("AsyncTokenSource", source) if hasattr(source, "atoken") else None
         self._request = request
-        self._origins = _origins(origins)
+        self._origins = origins_of(origins)
         self._loopback_only = loopback_only
         self._allow_http = allow_http
 
@@ -87,7 +87,7 @@ class DelegationAuth(httpx.Auth):
             yield again
 
     def _check(self, url: httpx.URL) -> None:
-        origin = _origin(url.scheme, url.netloc)
+        origin = url_origin(url.scheme, url.netloc)
         if origin is None or origin not in self._origins:
             raise EndpointRefusedError("This origin gets no token: add it to origins= if it should.")
         if is_loopback(origin.host):
@@ -96,28 +96,6 @@ class DelegationAuth(httpx.Auth):
             raise EndpointRefusedError("A MOCK token goes to this machine only: set AUTHSEC_MODE=live for other APIs.")
         if origin.scheme != "https" and not self._allow_http:
             raise EndpointRefusedError("A token does not travel over plain http: use https.")
-
-
-@lru_cache(maxsize=256)
-def _origin(scheme: str, netloc: bytes) -> Origin | None:
-    try:
-        return origin_of(f"{scheme}://{netloc.decode('ascii')}")
-    except ValueError:
-        return None
-
-
-def _origins(given: Iterable[str]) -> frozenset[Origin]:
-    if isinstance(given, str):
-        raise ConfigurationError("origins= takes a list: write origins=['https://api.example.com']")
-    origins = set()
-    for number, url in enumerate(given, 1):
-        try:
-            origins.add(check_origin(url))
-        except ValueError as exc:  # without the text itself, in which a password may stand
-            raise ConfigurationError(
-                f"origins=: number {number}: {exc} (scheme, host and port alone, such as https://api.example.com)"
-            ) from exc
-    return frozenset(origins)
 
 
 def _bearing(request: httpx.Request, token: DelegationToken) -> httpx.Request:

@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 
 from authsec_core._layers import LAYERS, PREFIX, RENAMED, Layers, named, variable, wrapped
-from authsec_core._origin import Origin, check_base_url, origin_of
+from authsec_core._origin import check_base_url, origin_of, origin_or_none
 from authsec_core.endpoints import EndpointPolicy
 from authsec_core.errors import ConfigurationError
 from authsec_core.scopes import parse_scopes
@@ -34,7 +34,7 @@ from authsec_core.token import Mode
 
 __all__ = ["AuthSecConfig"]
 
-_LIVE_SIGNS = ("agent_key", "workload_token_file", "api_base_url", "ca_file", "issuer", "env_file")
+_LIVE_SIGNS = ("vault_url", "agent_key", "workload_token_file", "api_base_url", "ca_file", "issuer", "env_file")
 _BLANK = "is set but blank: give it a value or unset it"
 _HEADER_TEXT = frozenset(map(chr, range(0x21, 0x7F)))
 
@@ -66,6 +66,8 @@ class AuthSecConfig(BaseSettings):
         trust_env: `AUTHSEC_TRUST_ENV`: permits proxies and certificates that the environment names.
         env_file: `AUTHSEC_ENV_FILE`: a `.env` file to read; the environment wins over it.
         mock_permissions: `AUTHSEC_MOCK_PERMISSIONS`: the scopes that MOCK mode grants, so that denials can be tested.
+        vault_url: `AUTHSEC_VAULT_URL`: the vault's root, where that is not `base_url`.
+        mock_secrets: `AUTHSEC_MOCK_SECRETS`: JSON, path -> secret: what lies in the vault in MOCK mode.
 
     Raises:
         ConfigurationError: A setting is missing, wrong or unsafe. The message names the variable and the mend.
@@ -95,7 +97,11 @@ class AuthSecConfig(BaseSettings):
     allow_http: bool = False
     trust_env: bool = False
     mock_permissions: Annotated[frozenset[str] | None, NoDecode] = None
+    vault_url: str | None = None
+    mock_secrets: SecretStr | None = None
     env_file: Path | None = None
+
+    _ADDRESSES: ClassVar[tuple[str, ...]] = ("base_url", "api_base_url", "vault_url")
 
     _set_by: dict[str, str] = PrivateAttr(default_factory=dict)
     _resolved_mode: Mode = PrivateAttr(default="mock")
@@ -125,6 +131,8 @@ class AuthSecConfig(BaseSettings):
             allow_http: bool | None = None,
             trust_env: bool | None = None,
             mock_permissions: str | Iterable[str] | None = None,
+            vault_url: str | None = None,
+            mock_secrets: str | SecretStr | None = None,
             env_file: str | Path | None = None,
         ) -> None: ...
 
@@ -164,7 +172,7 @@ class AuthSecConfig(BaseSettings):
             raise
         raise ConfigurationError(problem)  # out here: pydantic's error keeps the rejected input, and would ride along
 
-    @field_validator("base_url", "client_id", "api_base_url", "audience", "issuer", mode="after")
+    @field_validator("base_url", "client_id", "api_base_url", "audience", "issuer", "vault_url", mode="after")
     @classmethod
     def _refuse_blank(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
@@ -191,6 +199,13 @@ class AuthSecConfig(BaseSettings):
     def _check_agent_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not (value.get_secret_value() and _HEADER_TEXT.issuperset(value.get_secret_value())):
             raise ValueError("is blank or has spaces or line ends in it: copy the key again")
+        return value
+
+    @field_validator("mock_secrets", mode="after")
+    @classmethod
+    def _refuse_blank_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().strip():
+            raise ValueError(_BLANK)
         return value
 
     @field_validator("workload_token_file", "ca_file", "env_file", mode="before")
@@ -251,7 +266,8 @@ class AuthSecConfig(BaseSettings):
         self._resolved_mode = self._resolve_mode()
 
     def _check_together(self) -> None:
-        for field, url in (("base_url", self.base_url), ("api_base_url", self.api_base_url)):
+        for field in self._ADDRESSES:
+            url = getattr(self, field)
             with _naming(field):
                 _ = url and check_base_url(url, allow_http=self.allow_http)
         if self.agent_key is not None and self.workload_token_file is not None:
@@ -267,7 +283,7 @@ class AuthSecConfig(BaseSettings):
         """Refuse to carry a key that was configured beside one authority to another one."""
         for proof in ("agent_key", "workload_token_file"):
             beside = layers.get(self._set_by.get(proof, ""), {}).get("base_url")
-            if beside and self.base_url and (bound := _origin(str(beside))) != origin_of(self.base_url):
+            if beside and self.base_url and (bound := origin_or_none(str(beside))) != origin_of(self.base_url):
                 raise ConfigurationError(
                     f"{variable(proof)} was configured for {bound or 'another address'}, not for "
                     f"{origin_of(self.base_url)}: pass {proof}= beside base_url="
@@ -326,13 +342,6 @@ def _scopes_of(endpoint: str, scopes: Any) -> tuple[str, ...]:
         return tuple(sorted(parse_scopes(scopes) or ()))
     except ValueError as exc:
         raise ValueError(f"of {endpoint!r}: {exc}") from exc
-
-
-def _origin(url: str) -> Origin | None:
-    try:
-        return origin_of(url)
-    except ValueError:  # what was overridden need not have been a URL
-        return None
 
 
 @contextmanager

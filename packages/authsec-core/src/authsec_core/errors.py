@@ -21,9 +21,21 @@ AuthSecError                       stable `code`, `retryable`, and a message tha
 │   └── RevokedTokenError
 ├── EndpointRefusedError           a model asked for an endpoint outside the policy
 │   └── ScopeRefusedError            ... or for a scope that the policy does not give that endpoint
-└── DownstreamError                the protected API answered with an error (`status`)
-    ├── DownstreamDeniedError        401 or 403; asking again will not help
-    └── DownstreamUnavailableError   not at all, 429 or 5xx: try again later
+├── DownstreamError                the protected API answered with an error (`status`)
+│   ├── DownstreamDeniedError        401 or 403; asking again will not help
+│   └── DownstreamUnavailableError   not at all, 429 or 5xx: try again later
+└── VaultError                     the vault did not do what it was asked
+    ├── VaultUnauthorizedError       the key or the token is not good, or not any more
+    ├── VaultScopeDeniedError        no scope of it allows this
+    ├── SecretNotFoundError          nothing lies there
+    ├── ApprovalRequiredError        somebody has to approve first (`approval_id`)
+    ├── VaultTokenExhaustedError     the token was used as often as it could be
+    ├── VaultConflictError           somebody else changed it meanwhile
+    ├── VaultRequestError            the request itself is wrong (`lines` of an import)
+    ├── VaultRateLimitedError        wait (`retry_after`)
+    ├── VaultUnavailableError        try again later (`retry_after`)
+    ├── VaultInsecureTransportError  TLS or scheme; never retried
+    └── VaultReplyError              the vault broke the protocol
 ```
 
 Misuse by the programmer is a plain `ValueError`, `TypeError` or `RuntimeError`. No message holds a token, a key or
@@ -36,6 +48,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 __all__ = [
+    "ApprovalRequiredError",
     "AuthSecError",
     "AuthorityUnreachableError",
     "BadReplyError",
@@ -54,8 +67,19 @@ __all__ = [
     "RevokedTokenError",
     "ScopeNotGrantedError",
     "ScopeRefusedError",
+    "SecretNotFoundError",
     "TokenRejectedError",
     "TokenUnavailableError",
+    "VaultConflictError",
+    "VaultError",
+    "VaultInsecureTransportError",
+    "VaultRateLimitedError",
+    "VaultReplyError",
+    "VaultRequestError",
+    "VaultScopeDeniedError",
+    "VaultTokenExhaustedError",
+    "VaultUnauthorizedError",
+    "VaultUnavailableError",
     "VerificationUnavailableError",
     "WrongAudienceError",
     "WrongIssuerError",
@@ -262,3 +286,112 @@ class DownstreamUnavailableError(DownstreamError):
 
     code = "downstream_unavailable"
     retryable = True
+
+
+class VaultError(AuthSecError):
+    """The vault did not do what it was asked."""
+
+    code = "vault_error"
+
+
+class VaultUnauthorizedError(VaultError):
+    """The agent key or the vault token is not good, or not any more: get another one."""
+
+    code = "vault_unauthorized"
+
+
+class VaultScopeDeniedError(VaultError):
+    """No scope of the credential allows this, or it may not be used from here. Asking again will not help."""
+
+    code = "vault_scope_denied"
+
+
+class SecretNotFoundError(VaultError):
+    """There is no such secret, or no such version of it."""
+
+    code = "secret_not_found"
+
+
+class ApprovalRequiredError(VaultError):
+    """Somebody has to approve first.
+
+    Attributes:
+        approval_id: What they approve, and what to ask with again once they have. None where a secret was asked for
+            with a credential that nobody approved for it: ask for a token for that secret.
+    """
+
+    code = "approval_required"
+
+    def __init__(self, message: str, *, approval_id: str | None = None) -> None:
+        super().__init__(message)
+        self.approval_id = approval_id
+
+
+class VaultTokenExhaustedError(VaultError):
+    """The token was used as often as it could be: ask for another one."""
+
+    code = "vault_token_exhausted"
+
+
+class VaultConflictError(VaultError):
+    """What is there now does not go with what was asked: somebody else changed it meanwhile."""
+
+    code = "vault_conflict"
+
+
+class VaultRequestError(VaultError):
+    """The vault cannot make sense of the request.
+
+    Attributes:
+        lines: Of an import, the numbers of the lines that could not be read.
+    """
+
+    code = "vault_bad_request"
+
+    def __init__(self, message: str, *, lines: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.lines = lines
+
+
+class VaultRateLimitedError(VaultError):
+    """The vault was asked too often.
+
+    Attributes:
+        retry_after: Seconds that it asked us to wait, if it did.
+    """
+
+    code = "vault_rate_limited"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class VaultUnavailableError(VaultError):
+    """The vault did not answer, or answered 408 or 5xx. Try again later.
+
+    A use of a token that can be used only so often may have been counted all the same.
+
+    Attributes:
+        retry_after: Seconds that it asked us to wait, if it did.
+    """
+
+    code = "vault_unavailable"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class VaultInsecureTransportError(VaultError):
+    """TLS to the vault could not be established or verified. Never retried, never downgraded."""
+
+    code = "vault_insecure_transport"
+
+
+class VaultReplyError(VaultError):
+    """The vault's answer is not one to what was asked."""
+
+    code = "vault_bad_reply"

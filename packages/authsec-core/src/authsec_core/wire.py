@@ -28,6 +28,7 @@ __all__ = [
     "format_time",
     "granted",
     "is_plain",
+    "json_object",
     "parse_reply",
     "parse_time",
     "seconds",
@@ -111,7 +112,7 @@ def parse_reply(body: bytes) -> DelegationReply:
     Raises:
         WireError: It is not a JSON object with a compact JWS and members of the right types.
     """
-    fields = _json_object(body, "the reply")
+    fields = json_object(body, "the reply")
     text = fields.get("token") or fields.get("access_token")
     if not isinstance(text, str):
         raise WireError("the reply has no token")
@@ -135,6 +136,27 @@ def granted(reply: DelegationReply) -> frozenset[str] | None:
     """Return what the token itself grants, else what the body says of it, else None."""
     claimed = _permissions(reply.claims)
     return reply.permissions if claimed is None else claimed
+
+
+def json_object(raw: bytes, what: str) -> dict[str, Any]:
+    """Return the JSON object that a message is.
+
+    Args:
+        raw: The message.
+        what: What an error calls it.
+
+    Raises:
+        WireError: It is none.
+    """
+    value: object = _UNREADABLE
+    with suppress(ValueError, RecursionError):
+        value = json.loads(raw, parse_constant=_refuse_constant)
+    # Raised out here: a JSONDecodeError carries the whole text, token and all, and would ride along as the context.
+    if value is _UNREADABLE:
+        raise WireError(f"{what} is not JSON")
+    if not isinstance(value, dict):
+        raise WireError(f"{what} is not a JSON object")
+    return value
 
 
 def is_plain(text: str) -> bool:
@@ -187,25 +209,13 @@ def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if len(parts) != 3 or not all(parts) or not token.isascii():
         raise WireError("the token is not a signed JWT")
     header, claims, _ = (_base64url(part) for part in parts)  # the signature too: it will go into a header
-    return _json_object(header, "the token"), _json_object(claims, "the token")
+    return json_object(header, "the token"), json_object(claims, "the token")
 
 
 def _base64url(text: str) -> bytes:
     if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
         raise WireError("the token is not base64url")
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _json_object(raw: bytes, what: str) -> dict[str, Any]:
-    value: object = _UNREADABLE
-    with suppress(ValueError, RecursionError):
-        value = json.loads(raw, parse_constant=_refuse_constant)
-    # Raised out here: a JSONDecodeError carries the whole text, token and all, and would ride along as the context.
-    if value is _UNREADABLE:
-        raise WireError(f"{what} is not JSON")
-    if not isinstance(value, dict):
-        raise WireError(f"{what} is not a JSON object")
-    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

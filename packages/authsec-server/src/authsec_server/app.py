@@ -90,11 +90,13 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         operators.router,
         audit.router,
         telemetry.router,
+        vault_secrets.reading,
         vault_secrets.router,
         vault_access.router,
         vault_tokens.router,
         vault_approvals.router,
         vault_agents.router,
+        vault_account.public,
         vault_account.router,
         vault_trail.router,
     ):

@@ -182,6 +182,7 @@ _TELLING: Final = re.compile(
     r"|string_(too_short|too_long|pattern_mismatch)|(greater|less)_than(_equal)?|multiple_of|finite_number|int_from_float"
 )
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+_PLAIN_WORD: Final = re.compile(r"[a-z_]{1,40}")
 
 
 class FieldProblem(BaseModel):
@@ -398,12 +399,15 @@ async def _http_error(request: Request, exc: Exception) -> Response:
 def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
     told = _TELLING.fullmatch(str(error["type"])) is not None
     message = str(error["msg"]).removeprefix("Value error, ") if told else "is not valid"
-    return FieldProblem(field=".".join(_step(step) for step in error["loc"]), message=message)
+    *way, last = error["loc"]
+    unknown = str(error["type"]) == "extra_forbidden"
+    steps = [*(_step(step) for step in way), _step(last, _PLAIN_WORD if unknown else _PLAIN_NAME)]
+    return FieldProblem(field=".".join(steps), message=message)
 
 
-def _step(step: object) -> str:
+def _step(step: object, plain: re.Pattern[str] = _PLAIN_NAME) -> str:
     """Name a step on the way to a member. An unknown member is called what it was sent as, which may be a secret."""
-    return str(step) if isinstance(step, int) or _PLAIN_NAME.fullmatch(str(step)) else "?"
+    return str(step) if isinstance(step, int) or plain.fullmatch(str(step)) else "?"
 
 
 def _details(trouble: Trouble) -> str | None:

@@ -150,7 +150,7 @@ class ServerSettings(BaseSettings):
         "{data_dir}/checkpoints.jsonl", "The file that signed checkpoints are exported to; best kept on another machine"
     )
     body_limit: int = Field(
-        default=65536, ge=1024, le=16 * 1024 * 1024, description="The most bytes that a request's body may have"
+        default=131072, ge=1024, le=16 * 1024 * 1024, description="The most bytes that a request's body may have"
     )
     request_timeout: float = Field(
         default=10.0, gt=0, le=300, allow_inf_nan=False, description="Seconds that a request may take in all"

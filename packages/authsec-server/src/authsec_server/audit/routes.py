@@ -26,6 +26,14 @@ router = APIRouter(prefix="/api/v1/audit", tags=["audit"], route_class=deps.Oper
 _LINES: Final = "application/x-ndjson"
 
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="How many at most; JSON lines have no limit.")]
+TokenName = Annotated[
+    str,
+    Query(
+        pattern=r"^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|vlt_[0-9a-f]{16})$",
+        max_length=36,
+        description="A token's public name: a `jti`, or the id of a vault token.",
+    ),
+]
 After = Annotated[
     str | None, Query(pattern=r"^[0-9]{1,18}$", description="The `next` of the page before, or the last `seq` read.")
 ]
@@ -98,7 +106,7 @@ def _wanted(
     client_id: Uuid | None = None,
     action: Annotated[str | None, Query(pattern=r"^[a-z_.]{1,64}$", examples=["token.issue"])] = None,
     decision: Decision | None = None,
-    jti: Uuid | None = None,
+    jti: TokenName | None = None,
     since: Annotated[Instant | None, Query(description="From this moment on.")] = None,
     until: Annotated[Instant | None, Query(description="Up to this moment, without it.")] = None,
     after: After = None,

@@ -12,8 +12,9 @@ from authsec_server import deps
 from authsec_server.problems import vault_responses
 from authsec_server.vault.requests import Asks, VaultRoute
 
-__all__ = ["router"]
+__all__ = ["public", "router"]
 
+public = APIRouter(prefix="/v1", tags=["vault"])
 router = APIRouter(prefix="/v1", tags=["vault"], route_class=VaultRoute)
 
 
@@ -34,7 +35,7 @@ class AccountReply(BaseModel):
     agent_count: Annotated[Literal[1], Field(description="An agent sees itself alone.")] = 1
 
 
-@router.get(
+@public.get(
     "/health", operation_id="vault_health", summary="Is the process alive?", responses=vault_responses(public=True)
 )
 async def health() -> VaultHealth:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from authsec_server import checks
 from authsec_server.agents.service import Agents
 from authsec_server.agents.values import Client
 from authsec_server.audit.entry import Caller
@@ -59,9 +60,10 @@ class VaultAgents:
             description: For the audit, which alone keeps it.
 
         Raises:
-            InvalidRequestError: The name, a namespace or a scope cannot be one.
+            InvalidRequestError: The name, the description, a namespace or a scope cannot be one.
             ConflictError: Another agent has, or had, the name.
         """
+        checks.label(description, field="description")
         access = checked_access(namespaces, scopes, prefix="allowed_")
 
         async def give(change: Change, client: Client) -> None:

@@ -16,7 +16,7 @@ __all__ = ["EnvText", "EnvTextError", "Unread", "read_env_text"]
 
 # What begins a line: nothing that counts, or a name and an equals sign.
 _BLANK: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
-_NAME: Final = re.compile(r"[ \t]*(?:export[ \t]+)?([^\s=#'\"]+)[ \t]*=")
+_NAME: Final = re.compile(r"[ \t]*(?:export[ \t]+)?(?!export[ \t])([^\s=#'\"]+)[ \t]*=")
 # Each of these looks at a character once.
 _SINGLE: Final = re.compile(r"[ \t]*'((?:[^'\\]|\\.)*)'", re.DOTALL)
 _DOUBLE: Final = re.compile(r'[ \t]*"((?:[^"\\]|\\.)*)"', re.DOTALL)

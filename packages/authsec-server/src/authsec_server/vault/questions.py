@@ -123,7 +123,7 @@ class WhoAsks(VaultQuestion[Holder]):
     """Asks for nothing but to be recognised. Only a refusal is on record."""
 
     def __init__(self, request: VaultRequest, pepper: Pepper) -> None:
-        super().__init__(request, "vault.request", pepper)
+        super().__init__(request, "vault.denied", pepper)
 
     def _allowed(self, holder: Holder, slot: Slot) -> Verdict[Holder | RefusedError]:
         return Verdict(result=holder, entry=None)

@@ -1,6 +1,6 @@
 """Which rows lie where scopes reach? The same answer as `VaultScope.covers`, as a condition for the database.
 
-Compared by length and equality, because LIKE knows no case in SQLite, and an order of texts is each database's own.
+By the order of paths, which is that of their characters on every database: LIKE knows no case in SQLite.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ def _fits(pattern: str) -> sa.ColumnElement[bool]:
         return sa.true()
     if not pattern.endswith(_TAIL):
         return secrets.c.path == pattern
-    stem = pattern.removesuffix(_TAIL)
-    return sa.func.substr(secrets.c.path, 1, len(stem)) == stem
+    below = pattern.removesuffix(_TAIL)
+    beyond = below.removesuffix("/") + "0"  # which is what comes after a slash
+    return sa.and_(secrets.c.path >= below, secrets.c.path < beyond)
 
 
 _ABOVE_STANDARD: Final = sa.select(secrets.c.access_tier).where(

@@ -90,6 +90,7 @@ class ListQuestion(VaultQuestion[Listing]):
         page, is_more = found[:MOST_LISTED], len(found) > MOST_LISTED
         items = tuple(info for info in page if holder.covers("read", info.path))
         if self._or_secret and not items and not is_more:
+            permit(holder, "read", self._namespace, tier="standard")
             raise no_such_secret()
         listing = Listing(self._namespace, items, page[-1].path if is_more else None)
         entry = self._entry(holder, action=_LIST, decision="allow", details={"count": len(items)})

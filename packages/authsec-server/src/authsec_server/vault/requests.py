@@ -1,4 +1,7 @@
-"""What a request to the vault says of who makes it, and which path it means: HTTP only."""
+"""What a request to the vault says of who makes it, and which path it means: HTTP only.
+
+Every route for agents is a `VaultRoute` and takes `Asks`, or does all of its work in `asking`.
+"""
 
 from __future__ import annotations
 

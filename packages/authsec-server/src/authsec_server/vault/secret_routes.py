@@ -20,7 +20,7 @@ from authsec_server.vault.reading import Listing
 from authsec_server.vault.requests import Asks, VaultRoute, asking, secret_path
 from authsec_server.vault.values import LARGEST_VALUE, Secret, SecretType, Wanted
 
-__all__ = ["AT_A_PATH", "get", "router"]
+__all__ = ["AT_A_PATH", "get", "reading", "router"]
 
 AT_A_PATH: Final = "/v1/secrets/{path:path}"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -28,6 +28,7 @@ _ROTATE: Final = "/rotate"
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 router = APIRouter(tags=["vault"], route_class=VaultRoute)
+reading = APIRouter(tags=["vault"])  # its handler does by itself what a `VaultRoute` does: see `direct`
 
 Value = Annotated[
     str, Field(min_length=1, max_length=LARGEST_VALUE, description="The secret itself, of 64 KiB at most.")
@@ -157,7 +158,7 @@ async def list_all(request: Request, asker: Asks) -> Response:
     return _listed(await deps.authority(request).secrets.list(asker, namespace, after=after))
 
 
-@router.get(
+@reading.get(
     AT_A_PATH,
     operation_id="secret_get",
     summary="Read a secret, or list a namespace",
@@ -170,7 +171,7 @@ async def list_all(request: Request, asker: Asks) -> Response:
 )
 async def get(request: Request) -> Response:
     """Return a secret, or what lies below a namespace. One segment is always a namespace."""
-    async with asking(request) as asker:  # by itself, since it is called past the framework: see `direct`
+    async with asking(request) as asker:
         path, is_one = secret_path(request)
         query = _query(request, "version", "after")
         version, after = _version(query), _namespace(query, "after")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from authsec_core.vault_scopes import check_path
 from authsec_server.errors import InvalidRequestError
+from authsec_server.keys.resealing import sealing_key
 from authsec_server.vault import stored
 from authsec_server.vault.env_text import EnvText, EnvTextError, read_env_text
 from authsec_server.vault.reading import Listing, ListQuestion, ReadQuestion
@@ -120,7 +121,7 @@ class Secrets:
             check_metadata(each.metadata or {})
 
         async def work(change: Change, written: tuple[SecretInfo, ...]) -> None:
-            master = await self._envelope.master(change.connection)
+            master = await sealing_key(change.connection, self._envelope.masters)
             for info in written:
                 kept = self._envelope.seal(master, info.path, info.version, wanted[info.path].value)
                 await stored.append_version(change.connection, info, kept, created_by=question.client_id or "")

@@ -228,8 +228,8 @@ class _Issue(_Asks):
             expires_at=slot.at + self._limits.approval_lifetime,
         )
         details = {**_said(wanted), "access_tier": tier, "approval_id": approval.approval_id}
-        entry = self._entry(holder, decision="allow", details=details)
-        entry = replace(entry, action="vault.approval.request", claimed=_claims(entry.claimed, wanted))
+        entry = self._entry(holder, action="vault.approval.request", decision="allow", details=details)
+        entry = replace(entry, claimed=_claims(entry.claimed, wanted))
         return Verdict(result=self._waits(approval, is_new=True), entry=entry)
 
 

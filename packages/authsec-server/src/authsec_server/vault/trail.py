@@ -27,7 +27,7 @@ VAULT_ACTIONS: Final = (
     "vault.approval.approve",
     "vault.approval.deny",
     "vault.approval.request",
-    "vault.request",
+    "vault.denied",
     "vault.secret.delete",
     "vault.secret.import",
     "vault.secret.list",

@@ -1,0 +1,116 @@
+"""From settings to the parts that both kinds of vault are made of: rules, key, HTTP options, or a vault to play with.
+
+It opens no socket. What is done with the parts is said in `vault`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from authsec_core._clock import Clock
+from authsec_core._driving import Steps
+from authsec_core._options import Options
+from authsec_core._vault_flow import Shown, VaultRules, ask
+from authsec_core._vault_wire import Asked, Pending, credential_of
+from authsec_core.errors import ApprovalRequiredError, ConfigurationError
+from authsec_core.token import MOCK_ISSUER, Mode, Secret
+from authsec_core.vault_config import VaultConfig
+from authsec_core.vault_values import VaultToken
+
+if TYPE_CHECKING:
+    from authsec_core.vault_mock import MockVault
+
+__all__ = ["VaultParts", "approved", "hidden"]
+
+T = TypeVar("T")
+
+
+class VaultParts:
+    """What both kinds of vault are made of."""
+
+    def __init__(
+        self,
+        given: dict[str, Any],
+        *,
+        secrets: Mapping[str, str] | MockVault | None,
+        product: str | None,
+        clock: Clock,
+    ) -> None:
+        if secrets is not None:
+            given["mock_secrets"] = "{}"  # says that there are some; they themselves are not settings
+        self.config = config = VaultConfig(**{name: value for name, value in given.items() if value is not None})
+        self.clock = clock
+        self.mock = None if config.resolved_mode == "live" else _mock_vault(config, secrets, clock)
+        if self.mock is None and secrets is not None:
+            raise ConfigurationError(
+                "secrets= was given, but the settings mean LIVE mode: set AUTHSEC_MODE=mock, or drop it"
+            )
+        self._key = self._own_key()
+        self.rules = VaultRules(
+            url=MOCK_ISSUER if self.mock else config.address, timeout=config.timeout, retries=config.retries
+        )
+        self.options = Options(config, product)
+
+    @property
+    def mode(self) -> Mode:
+        return "live" if self.mock is None else "mock"
+
+    @property
+    def shares_connections_by(self) -> tuple[object, ...]:
+        """What has to be equal in two vaults that use the same connections."""
+        config = self.config
+        return (config.ca_file, config.trust_env, config.timeout, config.connect_timeout, self.options.user_agent)
+
+    def ask(self, asked: Asked[T], token: Secret | None = None) -> Steps[T]:
+        """Return the flow that asks with the token, or else with the key: never with both.
+
+        Raises:
+            ConfigurationError: There is neither.
+        """
+        shown = Shown(credential_of(token), is_key=False) if token is not None else self._by_key()
+        return ask(asked, shown, self.rules, self.clock)
+
+    def describe(self, name: str) -> str:
+        where = "mode='mock'" if self.mock else f"url={self.rules.url!r}"
+        return f"{name}({where})"
+
+    def _by_key(self) -> Shown:
+        if self._key is None:
+            raise ConfigurationError(self.config.keyless[:1].upper() + self.config.keyless[1:] + ".")
+        return Shown(self._key, is_key=True)
+
+    def _own_key(self) -> Secret | None:
+        if self.mock is not None:
+            return self.mock.agent_key
+        return None if self.config.key is None else Secret(self.config.key.get_secret_value())
+
+
+def hidden(token: str | VaultToken | None) -> Secret | None:
+    """Return a token as what no frame shows. It raises nothing: the caller's frame still shows the text."""
+    return token.secret if isinstance(token, VaultToken) else None if token is None else Secret(token)
+
+
+def approved(answer: VaultToken | Pending) -> VaultToken:
+    """Return the token, unless somebody has to approve it first.
+
+    Raises:
+        ApprovalRequiredError: Somebody has.
+    """
+    if isinstance(answer, Pending):
+        raise ApprovalRequiredError(
+            f"Somebody has to approve this token: ask again with approval_id={answer.approval_id!r} once they have.",
+            approval_id=answer.approval_id,
+        )
+    return answer
+
+
+def _mock_vault(config: VaultConfig, given: Mapping[str, str] | MockVault | None, clock: Clock) -> MockVault:
+    from authsec_core.vault_mock import MockVault, of_the_environment  # not before there is such a vault
+
+    if isinstance(given, MockVault):
+        return given
+    if given is not None:
+        return MockVault(given, clock=clock)
+    held = config.mock_secrets
+    return of_the_environment(None if held is None else Secret(held.get_secret_value()))
