@@ -294,7 +294,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=_one_of("3.11", "3.12", "3.10"))
 def bench(session: nox.Session) -> None:
-    """Measure P1-P7, P9 and growth beside others; write tables and plot for the docs. `-- --json` for programs."""
+    """Measure P1-P9 and growth beside others; write tables and plot for the docs. `-- --json` for programs."""
     session.install("uv")
     folder = ["--wheels", str(_build(session)), "--folder", str(Path(session.create_tmp()).resolve() / "bench")]
     session.run("python", "-m", "benchmarks", *folder, *session.posargs, stderr=None)
