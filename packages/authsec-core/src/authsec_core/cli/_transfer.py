@@ -58,6 +58,8 @@ def export_secrets(session: Session, arguments: SecretsArguments) -> Outcome:
     namespace = arguments.namespace or ""
     session.notify("Asking what there is")
     paths = [info.path for info in session.vault.list_secrets(namespace, **session.using)]
+    if not paths:
+        raise InputError(f"nothing lies in {namespace} that may be read here: authsec secrets list shows what there is")
     keys = {path: path.removeprefix(f"{namespace}/") for path in paths}
     names = {key: key for key in keys.values()} if arguments.form == "json" else environment_names(keys.values())
     content = Secret(
