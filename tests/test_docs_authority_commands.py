@@ -169,7 +169,7 @@ def _lines(text: str) -> list[str]:
 def _is_elsewhere(line: str) -> bool:
     """Return whether a line sets up what is set up here in another way: the environment, or the server."""
     starts = ("python3 ", ".venv/bin/pip ", ".venv/bin/authsec-server serve", "export AUTHSEC_BASE_URL=")
-    return line.startswith((*starts, "export AUTHSEC_ADMIN_URL="))
+    return line.startswith((*starts, "export AUTHSEC_ADMIN_URL=", "export AUTHSEC_AGENT_KEY=agk_"))
 
 
 def _line(line: str) -> str:

@@ -77,6 +77,12 @@ class VaultParts:
     def deadline(self) -> float:
         return self.clock.steady() + self.config.timeout
 
+    @property
+    def identity(self) -> Secret:
+        """The vault's address and the agent's own key: for a digest, and for nothing else."""
+        key = "" if self._key is None or self.mock is not None else self._key()
+        return Secret(f"{self.rules.url}\n{key}")
+
     def describe(self, name: str) -> str:
         where = "mode='mock'" if self.mock else f"url={self.rules.url!r}"
         return f"{name}({where})"

@@ -6,6 +6,7 @@ a vault or an API does; the text that comes back says it instead. That of `secre
 
 from __future__ import annotations
 
+import hashlib
 import logging
 
 from authsec_core._vault_wire import claims_of, credential_of
@@ -23,6 +24,8 @@ __all__ = [
     "describe_secret_fetch",
     "describe_vault_secret",
     "hold_token",
+    "mark_of_fetch",
+    "mark_of_token",
     "secret_fetch",
     "secret_fetch_async",
     "vault_secret_text",
@@ -149,6 +152,23 @@ def check_agent_name(name: str) -> str:
     """
     claims_of({"agent_name": name})
     return name
+
+
+def mark_of_token(vault: AgentVault | AgentVaultSync, token: Secret) -> str:
+    """Return what a tool's name can end in to tell it from those of other tokens: eight hexadecimal digits."""
+    return _mark(vault, token())
+
+
+def mark_of_fetch(vault: AgentVault | AgentVaultSync, use: SecretUse) -> str:
+    """Return what a tool's name can end in to tell it from those of other secrets, APIs, policies and agents."""
+    token = use.token and use.token()
+    return _mark(vault, use.path, use.policy, use.header, use.agent_name, token)
+
+
+def _mark(vault: AgentVault | AgentVaultSync, *what: object) -> str:
+    """Return 32 bits of a digest: too few to give anything of a key or a token away."""
+    text = "\n".join(map(str, (vault._parts.identity(), *what)))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _claims(reason: object, agent_name: str | None, conversation_id: object) -> dict[str, str]:
