@@ -26,6 +26,7 @@ from authsec_server.keys.masterkey import MasterKey, replace_master_keys
 from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.resealing import Resealed, Resealing
 from authsec_server.keys.sealing import DATA_KEY, PEPPER, SIGNING_KEY, seal, sealed_with, unseal
+from authsec_server.vault.envelope import Envelope
 
 NEW = MasterKey.generate()
 SECRETS, VERSIONS = 30, 8  # more than two transactions' worth
@@ -79,6 +80,11 @@ class Cluster:
             plain = unseal(ring, purpose, name, "t", sealed)
             assert purpose != DATA_KEY or plain == name.encode()
         return len(found)
+
+    async def seals(self, ring: MasterKeys) -> MasterKey:
+        """Return what a server with these master keys seals a secret with."""
+        async with self.first.database.read() as connection:
+            return await Envelope(ring, tenant="t").master(connection)
 
     async def under(self) -> set[str]:
         """Return the ids of the master keys that something is sealed with."""
@@ -218,6 +224,7 @@ def test_a_key_that_was_made_before_is_sealed_anew(database_url: str, clock: Fak
         await at.rotate()
         await late.keys._change(CALLER, lambda keys: keys.prepare(made))
         assert await at.under() == {NEW.id}
+        assert await at.seals(MasterKeys([MASTER, NEW])) == NEW
         async with replica(database_url, clock, masters=early_ring) as other:
             await at.first.database.write(
                 lambda c: c.execute(
@@ -227,6 +234,7 @@ def test_a_key_that_was_made_before_is_sealed_anew(database_url: str, clock: Fak
             kid = (await other.keys.prepare(CALLER)).kid
         sealed = {name: sealed_with(each) for _, name, each in await at.sealed()}
         assert sealed[kid] == MASTER.id
+        assert await at.seals(early_ring) == MASTER
         assert await early.keyring.has_active()
 
     play(database_url, clock, tmp_path, story)

@@ -43,7 +43,7 @@ class Token:
 class Approval:
     """A token that waits for people."""
 
-    scopes: tuple[VaultScope, ...]
+    members: dict[str, Any]  # of the request, as it was made
     state: Literal["pending", "approved", "denied"] = "pending"
 
 

@@ -261,12 +261,12 @@ def request_token(
         "description": description,
         "max_uses": max_uses,
         "ip_allowlist": None if allowed_ips is None else [str(ip_network(text)) for text in allowed_ips],
-        "approval_id": approval_id,
     }
     return Asked(
         method="POST",
         path="/tokens",
-        body=_body(members),
+        # Alone: what was approved is the token as it was asked for then.
+        body=_body(members if approval_id is None else {"approval_id": approval_id}),
         read=lambda reply: _token(reply.fields(), asked, reply),
         concerns="a token",
     )

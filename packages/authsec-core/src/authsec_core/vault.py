@@ -56,6 +56,7 @@ class AgentVault:
         secrets: MOCK mode: path -> value, or a `MockVault` to share.
         timeout: Seconds for one call, all of it.
         ca_file: A PEM file of the certificate authorities to trust instead of the usual ones.
+        env_file: A `.env` file to read settings from; the environment wins over it.
         transport: An httpx transport to send everything through; it stays the caller's to close.
         product: Named in the `User-Agent`, as `name/version`.
 
@@ -74,13 +75,14 @@ class AgentVault:
         secrets: Mapping[str, str] | MockVault | None = None,
         timeout: float | None = None,
         ca_file: str | Path | None = None,
+        env_file: str | Path | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         product: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         key = agent_key and SecretStr(agent_key)
         del agent_key  # an error that is raised below may be reported with this frame's locals
-        given = {"vault_url": url, "agent_key": key, "timeout": timeout, "ca_file": ca_file}
+        given = {"vault_url": url, "agent_key": key, "timeout": timeout, "ca_file": ca_file, "env_file": env_file}
         self._parts = VaultParts(given, secrets=secrets, product=product, clock=clock)
         self._pool = shared_pool(self._parts, transport)
         self._closed = False

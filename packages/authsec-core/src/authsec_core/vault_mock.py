@@ -35,7 +35,6 @@ from authsec_core.errors import ConfigurationError
 from authsec_core.token import Secret
 from authsec_core.vault_scopes import (
     VaultAction,
-    VaultScope,
     check_path,
     parse_vault_scopes,
 )
@@ -272,11 +271,14 @@ class MockVault:
     def _issue(self, subject: str, members: dict[str, Any], token: Token | None) -> Answer:
         if token is not None:
             raise Refusal(403, "SCOPE_DENIED", "a vault token may not ask for another")
+        approval_id = members.get("approval_id")
+        if approval_id is not None:
+            members = self._approved(approval_id).members
         scopes = parse_vault_scopes(members["scopes"])
         if not all(any(mine.includes(scope) for mine in self._scopes) for scope in scopes):
             raise Refusal(403, "SCOPE_DENIED", "the agent itself may not do all of this")
         tier = max((tier_of(scopes, path, kept) for path, kept in self._kept.items()), default=0)
-        if tier and (pending := self._pending(members.get("approval_id"), scopes)) is not None:
+        if tier and (pending := self._pending(approval_id, members)) is not None:
             return 200, {"requires_approval": True, "approval_id": pending, "scopes": members["scopes"]}
         token_id = randomness.token_hex(8)
         text = f"vlt_mock_{token_id}.{randomness.token_urlsafe(32)}"
@@ -295,18 +297,21 @@ class MockVault:
             "requires_approval": False,
         }
 
-    def _pending(self, approval_id: str | None, scopes: tuple[VaultScope, ...]) -> str | None:
+    def _pending(self, approval_id: str | None, members: dict[str, Any]) -> str | None:
         """Return what has to be approved first, or None once it was."""
         if approval_id is None:
             approval_id = randomness.token_hex(8)
-            self._approvals[approval_id] = Approval(scopes)
-        approval = self._approvals.get(approval_id)
-        if approval is None or approval.scopes != scopes or approval.state == "denied":
-            raise Refusal(403, "SCOPE_DENIED", "this was denied, or has ended")
-        if approval.state == "pending":
+            self._approvals[approval_id] = Approval(members)
+        if self._approved(approval_id).state == "pending":
             return approval_id
         del self._approvals[approval_id]
         return None
+
+    def _approved(self, approval_id: str) -> Approval:
+        approval = self._approvals.get(approval_id)
+        if approval is None or approval.state == "denied":
+            raise Refusal(403, "SCOPE_DENIED", "this was denied, or has ended")
+        return approval
 
     def _revoke(self, token_id: str, members: dict[str, Any], token: Token | None) -> Answer:
         found = next((each for each in self._tokens.values() if each.token_id == token_id), None)

@@ -46,13 +46,14 @@ class AgentVaultSync:
         secrets: Mapping[str, str] | MockVault | None = None,
         timeout: float | None = None,
         ca_file: str | Path | None = None,
+        env_file: str | Path | None = None,
         transport: httpx.BaseTransport | None = None,
         product: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         key = agent_key and SecretStr(agent_key)
         del agent_key  # an error that is raised below may be reported with this frame's locals
-        given = {"vault_url": url, "agent_key": key, "timeout": timeout, "ca_file": ca_file}
+        given = {"vault_url": url, "agent_key": key, "timeout": timeout, "ca_file": ca_file, "env_file": env_file}
         self._parts = VaultParts(given, secrets=secrets, product=product, clock=clock)
         self._pool = Pool(self._parts.options, transport)
 

@@ -76,6 +76,13 @@ class Zygote:
         """Wait so many seconds for a launched server to answer, and return whether it does."""
         return self._line(within) == "ready"
 
+    def run(self, *argv: str, environment: Mapping[str, str], **plan: Any) -> int:
+        """Run a command in the place of a server, and return its exit code; below zero the signal that ended it."""
+        self._send({"argv": argv, "environment": environment, **plan})
+        line = self._line(_PATIENCE)
+        assert line.startswith("ended "), f"{line}\n{self.log}"
+        return int(line.split()[1])
+
     def kill(self) -> None:
         """Kill the server, if it still lives, and wait until it is gone."""
         self._send(None)
