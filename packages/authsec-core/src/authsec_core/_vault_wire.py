@@ -294,6 +294,7 @@ def request_token(
     return Asked(
         method="POST",
         path="/tokens",
+        # Alone: what was approved is the token as it was asked for then.
         body=_body(members if approval_id is None else {"approval_id": approval_id}),
         read=lambda reply: _token(reply.fields(), asked, reply),
         concerns="a token" if approval_id is None else "this approval",
@@ -310,9 +311,10 @@ def revoke_token(token_id: Secret) -> Asked[None]:
 def _body(members: Mapping[str, Any], **secrets: Secret | None) -> Secret:
     """Return the members that are there, as JSON."""
     plain = {name: value for name, value in members.items() if value is not None}
-    text = json.dumps(plain)  # by itself, so that what JSON has no form for is refused before a secret is in a frame
+    # By itself, so that what JSON or UTF-8 has no form for is refused before a secret is in a frame.
+    text = json.dumps(plain, ensure_ascii=False).encode().decode()
     held = {name: secret() for name, secret in secrets.items() if secret is not None}
-    return Secret(json.dumps(plain | held) if held else text)
+    return Secret(json.dumps(plain | held, ensure_ascii=False) if held else text)
 
 
 def _checked(value: Secret, longest: int = LONGEST_VALUE) -> Secret:

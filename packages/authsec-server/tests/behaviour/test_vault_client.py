@@ -135,9 +135,9 @@ def test_a_secret_lives_its_life(world: World) -> None:
     assert vault.list_secrets(world.path) == ()
 
 
-@pytest.mark.parametrize("value", ["x" * 65536, "\n" * 65536, "\u20ac" * 21845, "\x01" * 65536])
+@pytest.mark.parametrize("value", ["x" * 65536, "\u20ac" * 21845, "\n" * 60000, "\x01" * 20000])
 def test_the_longest_secrets_travel(world: World, value: str) -> None:
-    """64 KiB, in whatever way JSON writes them."""
+    """64 KiB; or what JSON makes as much of as a request may have."""
     vault = world.client()
     vault.set_secret(f"{world.path}/long", value)
     assert vault.get_secret(f"{world.path}/long").value == value
@@ -152,7 +152,7 @@ def test_a_text_of_settings_is_imported_whole(world: World) -> None:
     with pytest.raises(VaultRequestError) as caught:
         vault.import_env(f"{world.path}/more", "A=1\nsk-canary-0123456789\nB=2\n")
     assert caught.value.lines == (2,)
-    assert_no_secret(caught.value, "sk-canary-0123456789")
+    assert_no_secret([str(caught.value), vars(caught.value)], "sk-canary-0123456789")
     assert vault.list_secrets(f"{world.path}/more") == ()
 
 
@@ -263,7 +263,10 @@ def test_a_secret_is_used_unseen(world: World) -> None:
 def test_whatever_is_listed_is_covered(world: World) -> None:
     """More than one page of the vault's: all of it comes back, in order."""
     vault = world.client()
-    text = "".join(f"KEY_{number:04}=x\n" for number in range(1050))
-    assert len(vault.import_env(f"{world.path}/many", text).keys) == 1050
-    listed = vault.list_secrets(f"{world.path}/many")
-    assert [info.key for info in listed] == [f"KEY_{number:04}" for number in range(1050)]
+    text = "".join(f"KEY_{number:03}=x\n" for number in range(120))
+    for folder in "abcdefghi":
+        assert len(vault.import_env(f"{world.path}/{folder}", text).keys) == 120
+    listed = vault.list_secrets(world.path)
+    assert [info.path for info in listed] == [
+        f"{world.path}/{folder}/KEY_{number:03}" for folder in "abcdefghi" for number in range(120)
+    ]
