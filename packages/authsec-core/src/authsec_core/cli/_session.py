@@ -64,7 +64,7 @@ class Session:
 
 @contextmanager
 def hinting(takes: str, *, lines: str = "") -> Iterator[None]:
-    """Say what the vault takes, where it refuses a request as wrong: its own words are not shown, for they are a peer's.
+    """Say what the vault takes, where it refuses a request as wrong. Its own words are a peer's, and not shown.
 
     Args:
         takes: What it takes.
