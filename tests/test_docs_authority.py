@@ -25,7 +25,13 @@ import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
 import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
+import authsec_server.vault.access_routes as vault_access
+import authsec_server.vault.account_routes as vault_account
+import authsec_server.vault.agent_routes as vault_agents
+import authsec_server.vault.approval_routes as vault_approvals
 import authsec_server.vault.secret_routes as vault_secrets
+import authsec_server.vault.token_routes as vault_tokens
+import authsec_server.vault.trail_routes as vault_trail
 from authsec_core.errors import (
     AuthorityUnreachableError,
     AuthSecError,
@@ -79,12 +85,22 @@ ROUTERS = (
     telemetry.router,
     vault_secrets.reading,
     vault_secrets.router,
+    vault_access.router,
+    vault_tokens.router,
+    vault_approvals.router,
+    vault_agents.router,
+    vault_account.public,
+    vault_account.router,
+    vault_trail.router,
 )
-PAGES_OF_ROUTES: Final = ("api.md", "vault.md")
+PAGES_OF_ROUTES: Final = ("api.md", "vault.md", "vault-tokens.md")
 PROOFS: Final = {  # of who is no operator
     SDK_PREFIX: "agent key",
     OAUTH_PREFIX: "client",
     "/v1/secrets": "agent key, vault token",
+    "/v1/tokens/": "agent key, vault token",
+    "/v1/tokens": "agent key",
+    "/v1/me": "agent key, vault token",
 }
 CLIENTS: Final = ("client_id", "client_secret", "client_assertion_type", "client_assertion")  # below "a proof"
 ANY_REQUEST = {"408", "413", "421", "429", "500", "503"}  # named once on the page, and not in each row
@@ -96,6 +112,7 @@ REPLIES: Final = {
     "Discovery": "MetadataReply",
     "Client": "ClientReply",
     "Agent key": "authsec_server__agents__routes__KeyReply",
+    "Vault access": "VaultAccessReply",
     "Role": "RoleReply",
     "Delegation": "DelegationReply",
     "Token": "Token",
@@ -105,6 +122,13 @@ REPLIES: Final = {
     "Checkpoint": "CheckpointReply",
     "Operator": "OperatorReply",
     "Operator token": "OperatorTokenReply",
+}
+# And which table of vault-tokens.md.
+VAULT_REPLIES: Final = {
+    "A token": "VaultTokenReply",
+    "A wait": "WaitingReply",
+    "An approval": "ApprovalReply",
+    "An agent": "VaultAgentReply",
 }
 
 
@@ -305,6 +329,23 @@ def test_every_member_of_a_reply_is_documented(heading: str) -> None:
     table = _section("api.md", heading)
     named = {name for cells in _rows(table)[1:] for name in _code(cells[0])}
     assert named == set(_api()["components"]["schemas"][REPLIES[heading]]["properties"])
+
+
+@pytest.mark.parametrize("heading", VAULT_REPLIES)
+def test_every_member_of_a_reply_about_tokens_is_documented(heading: str) -> None:
+    """The same for what vault-tokens.md is about; what a vote is made of is in the row of the votes."""
+    schemas = _api()["components"]["schemas"]
+    named = {name for cells in _rows(_section("vault-tokens.md", heading))[1:] for name in _code(cells[0])}
+    assert named == set(schemas[VAULT_REPLIES[heading]]["properties"])
+    (votes,) = [cells for cells in _rows(_section("vault-tokens.md", "An approval")) if cells[0] == "`votes`"]
+    assert set(_code(votes[1])) == set(schemas["VoteReply"]["properties"])
+
+
+def test_the_rest_of_the_replies_about_tokens_is_named() -> None:
+    """What is said of the caller, of the audit, and of what a token can be asked for."""
+    schemas, text = _api()["components"]["schemas"], _text("vault-tokens.md")
+    for name in ("AccountReply", "VaultHealth", "TrailPageReply", "TrailEventReply", "NewVaultToken"):
+        assert set(schemas[name]["properties"]) <= set(re.findall(r"`(\w+)`", text)), name
 
 
 def test_every_code_of_a_problem_is_documented() -> None:

@@ -24,7 +24,7 @@ from authsec_server.db import tables
 from authsec_server.errors import ConflictError, WrongMasterKeyError
 from authsec_server.keys.masterkey import MasterKey, replace_master_keys
 from authsec_server.keys.masterkeys import MasterKeys
-from authsec_server.keys.resealing import Resealed, Resealing
+from authsec_server.keys.resealing import Resealed, Resealing, sealing_key
 from authsec_server.keys.sealing import DATA_KEY, PEPPER, SIGNING_KEY, seal, sealed_with, unseal
 
 NEW = MasterKey.generate()
@@ -79,6 +79,11 @@ class Cluster:
             plain = unseal(ring, purpose, name, "t", sealed)
             assert purpose != DATA_KEY or plain == name.encode()
         return len(found)
+
+    async def seals(self, ring: MasterKeys) -> MasterKey:
+        """Return what a server with these master keys seals a secret with."""
+        async with self.first.database.read() as connection:
+            return await sealing_key(connection, ring)
 
     async def under(self) -> set[str]:
         """Return the ids of the master keys that something is sealed with."""
@@ -218,6 +223,7 @@ def test_a_key_that_was_made_before_is_sealed_anew(database_url: str, clock: Fak
         await at.rotate()
         await late.keys._change(CALLER, lambda keys: keys.prepare(made))
         assert await at.under() == {NEW.id}
+        assert await at.seals(MasterKeys([MASTER, NEW])) == NEW
         async with replica(database_url, clock, masters=early_ring) as other:
             await at.first.database.write(
                 lambda c: c.execute(
@@ -227,6 +233,7 @@ def test_a_key_that_was_made_before_is_sealed_anew(database_url: str, clock: Fak
             kid = (await other.keys.prepare(CALLER)).kid
         sealed = {name: sealed_with(each) for _, name, each in await at.sealed()}
         assert sealed[kid] == MASTER.id
+        assert await at.seals(early_ring) == MASTER
         assert await early.keyring.has_active()
 
     play(database_url, clock, tmp_path, story)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from authsec_core._clock import Clock
 from authsec_core._driving import Steps
 from authsec_core._options import Options
-from authsec_core._vault_flow import Shown, VaultRules, ask
+from authsec_core._vault_flow import Shown, VaultRules, ask, ask_for_all
 from authsec_core._vault_wire import Asked, Pending, credential_of
 from authsec_core.errors import ApprovalRequiredError, ConfigurationError
 from authsec_core.token import MOCK_ISSUER, Mode, Secret
 from authsec_core.vault_config import VaultConfig
-from authsec_core.vault_values import VaultToken
+from authsec_core.vault_values import SecretInfo, VaultToken
 
 if TYPE_CHECKING:
     from authsec_core.vault_mock import MockVault
 
-__all__ = ["VaultParts", "approved", "hidden"]
+__all__ = ["VaultParts", "approved", "mock_vault"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class VaultParts:
             given["mock_secrets"] = "{}"  # says that there are some; they themselves are not settings
         self.config = config = VaultConfig(**{name: value for name, value in given.items() if value is not None})
         self.clock = clock
-        self.mock = None if config.resolved_mode == "live" else _mock_vault(config, secrets, clock)
+        self.mock = None if config.resolved_mode == "live" else mock_vault(config, secrets, clock)
         if self.mock is None and secrets is not None:
             raise ConfigurationError(
                 "secrets= was given, but the settings mean LIVE mode: set AUTHSEC_MODE=mock, or drop it"
@@ -68,27 +68,41 @@ class VaultParts:
         Raises:
             ConfigurationError: There is neither.
         """
-        shown = Shown(credential_of(token), is_key=False) if token is not None else self._by_key()
-        return ask(asked, shown, self.rules, self.clock)
+        return ask(asked, self._shown(token), self.rules, self.clock)
+
+    def ask_for_all(self, namespace: str | None, token: Secret | None) -> Steps[tuple[SecretInfo, ...]]:
+        """Return the flow that asks for a whole list. Raises what `ask` raises."""
+        return ask_for_all(namespace, self._shown(token), self.rules, self.clock)
+
+    def deadline(self) -> float:
+        return self.clock.steady() + self.config.timeout
+
+    @property
+    def identity(self) -> Secret:
+        """The vault's address and the agent's own key: for a digest, and for nothing else."""
+        key = "" if self._key is None or self.mock is not None else self._key()
+        return Secret(f"{self.rules.url}\n{key}")
 
     def describe(self, name: str) -> str:
         where = "mode='mock'" if self.mock else f"url={self.rules.url!r}"
         return f"{name}({where})"
 
-    def _by_key(self) -> Shown:
+    @property
+    def has_key(self) -> bool:
+        """Whether the agent's own key can be shown."""
+        return self._key is not None
+
+    def _shown(self, token: Secret | None) -> Shown:
+        if token is not None:
+            return Shown(credential_of(token), is_key=False)
         if self._key is None:
-            raise ConfigurationError(self.config.keyless[:1].upper() + self.config.keyless[1:] + ".")
+            raise ConfigurationError(self.config.keyless)
         return Shown(self._key, is_key=True)
 
     def _own_key(self) -> Secret | None:
         if self.mock is not None:
             return self.mock.agent_key
         return None if self.config.key is None else Secret(self.config.key.get_secret_value())
-
-
-def hidden(token: str | VaultToken | None) -> Secret | None:
-    """Return a token as what no frame shows. It raises nothing: the caller's frame still shows the text."""
-    return token.secret if isinstance(token, VaultToken) else None if token is None else Secret(token)
 
 
 def approved(answer: VaultToken | Pending) -> VaultToken:
@@ -98,14 +112,17 @@ def approved(answer: VaultToken | Pending) -> VaultToken:
         ApprovalRequiredError: Somebody has.
     """
     if isinstance(answer, Pending):
+        when = "somebody has approved it" if answer.good_from is None else "its time has come"
         raise ApprovalRequiredError(
-            f"Somebody has to approve this token: ask again with approval_id={answer.approval_id!r} once they have.",
+            f"This token has to be approved: ask again with approval_id={answer.approval_id!r} once {when}.",
             approval_id=answer.approval_id,
+            good_from=answer.good_from,
         )
     return answer
 
 
-def _mock_vault(config: VaultConfig, given: Mapping[str, str] | MockVault | None, clock: Clock) -> MockVault:
+def mock_vault(config: VaultConfig, given: Mapping[str, str] | MockVault | None, clock: Clock) -> MockVault:
+    """Return the vault to play with that these settings mean."""
     from authsec_core.vault_mock import MockVault, of_the_environment  # not before there is such a vault
 
     if isinstance(given, MockVault):

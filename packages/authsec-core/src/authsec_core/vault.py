@@ -17,14 +17,16 @@ from pydantic import SecretStr
 
 from authsec_core import _vault_wire as wire
 from authsec_core._clock import SYSTEM_CLOCK, Clock
-from authsec_core._driving import drive_async
+from authsec_core._driving import Steps, drive_async
 from authsec_core._http import Call, Failure, Reply, send_async
-from authsec_core._vault_parts import VaultParts, approved, hidden
+from authsec_core._vault_parts import VaultParts, approved
 from authsec_core._vault_pool import shared_pool
-from authsec_core._vault_wire import Asked
+from authsec_core._vault_wire import Asked, hidden
+from authsec_core.fetch import FetchResult
 from authsec_core.token import Mode, Secret
 from authsec_core.vault_auth import VaultAuth
 from authsec_core.vault_sync import AgentVaultSync
+from authsec_core.vault_use import SecretUse
 from authsec_core.vault_values import ImportedSecrets, SecretInfo, VaultSecret, VaultToken
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class AgentVault:
         secrets: MOCK mode: path -> value, or a `MockVault` to share.
         timeout: Seconds for one call, all of it.
         ca_file: A PEM file of the certificate authorities to trust instead of the usual ones.
+        env_file: A `.env` file to read settings from; the environment wins over it.
         transport: An httpx transport to send everything through; it stays the caller's to close.
         product: Named in the `User-Agent`, as `name/version`.
 
@@ -72,13 +75,14 @@ class AgentVault:
         secrets: Mapping[str, str] | MockVault | None = None,
         timeout: float | None = None,
         ca_file: str | Path | None = None,
+        env_file: str | Path | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         product: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         key = agent_key and SecretStr(agent_key)
         del agent_key  # an error that is raised below may be reported with this frame's locals
-        given = {"vault_url": url, "agent_key": key, "timeout": timeout, "ca_file": ca_file}
+        given = {"vault_url": url, "agent_key": key, "timeout": timeout, "ca_file": ca_file, "env_file": env_file}
         self._parts = VaultParts(given, secrets=secrets, product=product, clock=clock)
         self._pool = shared_pool(self._parts, transport)
         self._closed = False
@@ -92,7 +96,7 @@ class AgentVault:
         self,
         path: str,
         *,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
         version: int | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> VaultSecret:
@@ -116,7 +120,7 @@ class AgentVault:
         secret_type: str | None = None,
         access_tier: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
     ) -> SecretInfo:
         """Keep a secret, or its next version.
 
@@ -131,22 +135,22 @@ class AgentVault:
         asked = wire.write_secret(path, held, secret_type=secret_type, access_tier=access_tier, metadata=metadata)
         return await self._do(asked, shown)
 
-    async def delete_secret(self, path: str, *, token: str | VaultToken | None = None) -> None:
+    async def delete_secret(self, path: str, *, token: str | VaultToken | Secret | None = None) -> None:
         """Destroy a secret with all of its versions."""
         shown = hidden(token)
         del token
         await self._do(wire.remove_secret(path), shown)
 
     async def list_secrets(
-        self, namespace: str | None = None, *, token: str | VaultToken | None = None
+        self, namespace: str | None = None, *, token: str | VaultToken | Secret | None = None
     ) -> tuple[SecretInfo, ...]:
         """Return what lies in a namespace and below it, without the values. None is the whole vault."""
         shown = hidden(token)
         del token
-        return await self._do(wire.list_secrets(namespace), shown)
+        return await self._run(self._parts.ask_for_all(namespace, shown))
 
     async def rotate_secret(
-        self, path: str, value: str | None = None, *, token: str | VaultToken | None = None
+        self, path: str, value: str | None = None, *, token: str | VaultToken | Secret | None = None
     ) -> VaultSecret:
         """Make a new version of a secret: of this value, or of one that the vault makes up."""
         held, shown = None if value is None else Secret(value), hidden(token)
@@ -161,7 +165,7 @@ class AgentVault:
         secret_type: str | None = None,
         access_tier: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
     ) -> ImportedSecrets:
         """Keep what a `.env` text holds, whole or not at all.
 
@@ -181,6 +185,7 @@ class AgentVault:
         description: str | None = None,
         max_uses: int | None = None,
         allowed_ips: Iterable[str] | None = None,
+        access_tier: str | None = None,
         approval_id: str | None = None,
     ) -> VaultToken:
         """Ask for a token that reaches some secrets for a while. It takes the agent's own key.
@@ -191,7 +196,9 @@ class AgentVault:
             description: For the people who read the audit.
             max_uses: How often it can be used; any number by default.
             allowed_ips: The only addresses or networks that it can be used from.
-            approval_id: Of an earlier call, once the token has been approved.
+            access_tier: Ask for consent up to this tier, even where nothing that the scopes reach has it now.
+            approval_id: Of an earlier call with this scope, once that has been approved; the token is the one that was
+                asked for then.
 
         Raises:
             ApprovalRequiredError: Somebody has to approve first.
@@ -202,19 +209,21 @@ class AgentVault:
             description=description,
             max_uses=max_uses,
             allowed_ips=allowed_ips,
+            access_tier=access_tier,
             approval_id=approval_id,
         )
         return approved(await self._do(asked, None))
 
     async def revoke_token(self, token: VaultToken | str) -> None:
-        """Let a token reach nothing any more, from now on. It takes the agent's own key.
+        """Let a token reach nothing any more, from now on. It takes the agent's own key, or the very token.
 
         Args:
             token: The token that `request_token` returned, or its `token_id`; never the text of one.
         """
         named = Secret(token.token_id if isinstance(token, VaultToken) else token)
+        shown = token.secret if isinstance(token, VaultToken) and not self._parts.has_key else None
         del token
-        await self._do(wire.revoke_token(named), None)
+        await self._do(wire.revoke_token(named), shown)
 
     def auth(
         self,
@@ -222,7 +231,7 @@ class AgentVault:
         *,
         header: str = "Authorization",
         prefix: str | None = None,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
         origins: Iterable[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         cache_seconds: float = 0.0,
@@ -241,6 +250,35 @@ class AgentVault:
             clock=self._parts.clock,
         )
 
+    async def fetch(self, endpoint: str, use: SecretUse, *, metadata: Mapping[str, str] | None = None) -> FetchResult:
+        """GET an endpoint of the API that a secret is for, with that secret, and return its data.
+
+        The policy is asked first, then the vault, then the API; each may refuse.
+
+        Args:
+            endpoint: A path relative to the API.
+            use: Which secret, and at which API.
+            metadata: What the agent says of itself, for the audit.
+
+        Raises:
+            EndpointRefusedError: The policy does not allow the endpoint; nothing was read.
+            VaultError: The secret cannot be had; the API was not called.
+            DownstreamError: The API refused, failed or answered with something unusable.
+        """
+        grant = use.policy.grant(endpoint)
+        secret = await self._do(wire.read_secret(use.path, None, metadata), use.token)
+        call = use.call(grant.url, secret, deadline=self._parts.deadline())
+        answer = await send_async(await self._pool.client(self), call, self._parts.clock)
+        return use.result(answer, secret, self.mode)
+
+    async def release(self) -> None:
+        """Close the running loop's connections where nobody else uses them; the vault stays usable, here too.
+
+        For a loop that is about to be closed without `shutdown_asyncgens`, as AutoGen's are: `asyncio.run` needs none.
+        While other tasks run, the loop goes on, and the connections stay.
+        """
+        await self._pool.leave(self, keep=True)
+
     async def aclose(self) -> None:
         """Close the running loop's connections, unless another vault uses them. May be called twice."""
         await self._leave(keep=False)
@@ -250,9 +288,12 @@ class AgentVault:
         await self._pool.leave(self, keep=keep)
 
     async def _do(self, asked: Asked[T], token: Secret | None) -> T:
+        return await self._run(self._parts.ask(asked, token))
+
+    async def _run(self, steps: Steps[T]) -> T:
         if self._closed:
             raise RuntimeError("this vault is closed: make a new one")
-        return await drive_async(self._parts.ask(asked, token), self._send, self._parts.clock)
+        return await drive_async(steps, self._send, self._parts.clock)
 
     async def _send(self, call: Call) -> Reply | Failure:
         mock = self._parts.mock

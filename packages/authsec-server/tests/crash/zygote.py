@@ -36,7 +36,9 @@ class Zygote:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env={name: value for name, value in os.environ.items() if not name.startswith("AUTHSEC_")},
+                env={
+                    name: value for name, value in os.environ.items() if not name.startswith(("AUTHSEC_", "COVERAGE_"))
+                },
             )
         self._send(settings)
 
@@ -75,6 +77,13 @@ class Zygote:
     def becomes_ready(self, within: float) -> bool:
         """Wait so many seconds for a launched server to answer, and return whether it does."""
         return self._line(within) == "ready"
+
+    def run(self, *argv: str, environment: Mapping[str, str], **plan: Any) -> int:
+        """Run a command in the place of a server, and return its exit code; below zero the signal that ended it."""
+        self._send({"argv": argv, "environment": environment, **plan})
+        line = self._line(_PATIENCE)
+        assert line.startswith("ended "), f"{line}\n{self.log}"
+        return int(line.split()[1])
 
     def kill(self) -> None:
         """Kill the server, if it still lives, and wait until it is gone."""

@@ -2,7 +2,8 @@
 
 `python zygote_program.py`, then lines of JSON on stdin: the settings first, then one plan for each server. A server
 says "ready" on stdout when it answers. The next line, or the end of stdin, kills it with SIGKILL, if the plan has not
-done so before; "ended" and its exit status follow. Nothing is repaired between two servers.
+done so before; "ended" and its exit status follow. Nothing is repaired between two servers. A plan can be for a command
+instead (`argv`), which nobody kills but the plan.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from sqlalchemy.util import await_only
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from authsec_server.app import create_app
+from authsec_server.cli import _offline  # noqa: F401 -- loaded here, so that no command needs to
+from authsec_server.cli import main as command
 from authsec_server.settings import ServerSettings
 
 _ON_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG
@@ -35,7 +38,7 @@ _PATIENCE = 60.0  # seconds
 
 
 class Fuse:
-    """Ends this process with SIGKILL when a moment comes for the n-th time after a request for `/begin`.
+    """Ends this process with SIGKILL when a moment comes for the n-th time after `light`, or a request for `/begin`.
 
     Args:
         moment: `statement` (one was executed), `commit` (one is about to be sent), `committed` (it is durable),
@@ -48,6 +51,11 @@ class Fuse:
         self._moment = moment
         self._times = times
         self._left = 0  # times; 0 is not lit, or burnt
+        self._held, self._released = threading.Event(), threading.Event()
+
+    def light(self) -> None:
+        """Begin to count."""
+        self._left = self._times
         self._held, self._released = threading.Event(), threading.Event()
 
     def at(self, moment: str) -> None:
@@ -95,8 +103,7 @@ class Fuse:
                 self._released.set()
             await app(scope, receive, sent)
             if path == "/begin":
-                self._left = self._times
-                self._held, self._released = threading.Event(), threading.Event()
+                self.light()
 
         return watched
 
@@ -146,6 +153,16 @@ def _serve(app: FastAPI, settings: ServerSettings, plan: Mapping[str, Any]) -> N
         Server(config).run(sockets=[listener])
 
 
+def _obey(plan: Mapping[str, Any]) -> None:
+    ctypes.CDLL(None).prctl(_ON_PARENTS_DEATH, signal.SIGKILL)
+    os.dup2(2, 1)  # what it prints is for the log
+    os.environ.update(plan["environment"])
+    fuse = Fuse(plan.get("moment"), plan.get("times", 1))
+    fuse.watch_database()
+    fuse.light()
+    os._exit(command(plan["argv"]))
+
+
 async def _warm_up(app: FastAPI, settings: ServerSettings) -> None:
     """Have the app build what it builds for its first request, so that no server needs to."""
     transport = httpx.ASGITransport(app=app)
@@ -164,14 +181,16 @@ def main() -> None:
     asyncio.run(_warm_up(app, settings))
     assert threading.active_count() == 1, "a fork would lose the other threads"
     for line in sys.stdin:
+        plan = json.loads(line)
         child = os.fork()
         if child == 0:
             try:
-                _serve(app, settings, json.loads(line))
+                _obey(plan) if "argv" in plan else _serve(app, settings, plan)
             finally:
                 os._exit(1)
-        sys.stdin.readline()
-        os.kill(child, signal.SIGKILL)  # at worst it is dead already: it is ours until we have waited for it
+        if "argv" not in plan:
+            sys.stdin.readline()
+            os.kill(child, signal.SIGKILL)  # at worst it is dead already: it is ours until we have waited for it
         _say(f"ended {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}")
 
 
