@@ -24,8 +24,9 @@ from authsec_server.db import tables
 from authsec_server.errors import ConflictError, WrongMasterKeyError
 from authsec_server.keys.masterkey import MasterKey, replace_master_keys
 from authsec_server.keys.masterkeys import MasterKeys
-from authsec_server.keys.resealing import Resealed, Resealing, sealing_key
+from authsec_server.keys.resealing import Resealed, Resealing
 from authsec_server.keys.sealing import DATA_KEY, PEPPER, SIGNING_KEY, seal, sealed_with, unseal
+from authsec_server.vault.envelope import Envelope
 
 NEW = MasterKey.generate()
 SECRETS, VERSIONS = 30, 8  # more than two transactions' worth
@@ -83,7 +84,7 @@ class Cluster:
     async def seals(self, ring: MasterKeys) -> MasterKey:
         """Return what a server with these master keys seals a secret with."""
         async with self.first.database.read() as connection:
-            return await sealing_key(connection, ring)
+            return await Envelope(ring, tenant="t").master(connection)
 
     async def under(self) -> set[str]:
         """Return the ids of the master keys that something is sealed with."""
