@@ -20,7 +20,7 @@ from authsec_server.db.tables import approval_votes, approvals, vault_tokens
 from authsec_server.errors import ConflictError, RefusedError
 from authsec_server.ids import random_uuid
 from authsec_server.tokens.service import PURGED_AT_ONCE
-from authsec_server.vault.approvals import Approval, read_approvals, read_open
+from authsec_server.vault.approvals import Approval, read_approvals, read_makers, read_open, votes_of
 from authsec_server.vault.asking import Asking
 from authsec_server.vault.policy import AccessTier, Holder, VaultToken, higher
 from authsec_server.vault.questions import VaultQuestion, VaultRequest, read_tokens
@@ -238,7 +238,10 @@ class _Redeem(_Asks):
 
     def __init__(self, request: VaultRequest, pepper: Pepper, limits: TokenLimits, approval_id: str) -> None:
         self._approval = (read_approvals, approval_id)
-        super().__init__(request, pepper, limits, details={"approval_id": approval_id}, wants=(self._approval,))
+        self._votes = (votes_of, approval_id)
+        self._maker = (read_makers, request.presented.credential.id)
+        wants = (self._approval, self._votes, self._maker)
+        super().__init__(request, pepper, limits, details={"approval_id": approval_id}, wants=wants)
 
     def _allowed(self, holder: Holder, slot: Slot) -> Verdict[_Grant | Waiting | RefusedError]:
         approval: Approval | None = slot.found.get(self._approval)
@@ -251,6 +254,8 @@ class _Redeem(_Asks):
         if state in ("redeemed", "ended"):
             how = "was used" if state == "redeemed" else "has ended"
             raise RefusedError("approval_ended", f"the approval {how}: ask for another token")
+        if any(vote.operator == slot.found.get(self._maker) for vote in slot.found.get(self._votes, ())):
+            raise RefusedError("approval_required", "whoever approved this has made this key: use another one")
         waiting = self._waits(approval)
         if waiting.good_from is None or slot.at < waiting.good_from:
             return Verdict(result=waiting, entry=None)  # nothing new was asked, and nothing given
