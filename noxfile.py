@@ -170,14 +170,16 @@ def demo(session: nox.Session) -> None:
     session.run("python", "examples/demo.py", *session.posargs, env=_private(session), stderr=None)
 
 
-# Coverage, the hundreds of `kill -9`, requests that are made up, several servers, the second database, pages' commands.
+_PACKAGES_TESTS = [f"packages/{package}/tests" for package in PACKAGES]
+# Worksteal, because neighbours share a server: each process begins with one half of the list, and goes on from its end.
+_IN_TWO = ["-n", "2", "--dist", "worksteal"]
+# Coverage, the hundreds of `kill -9`, requests that are made up, several servers, the second database, and what is
+# asked of files: pages, manifests, the sources themselves.
 _WITHOUT_WHAT_TAKES_LONG = [
     "--ignore=packages/authsec-server/tests/crash",
-    "--ignore=tests/test_docs_authority_commands.py",
     "-k",
     "not (postgres or replicas or fuzzing or outages or rolling or workers)",
 ]
-_WITHOUT_FRAMEWORK = [*(f"packages/{package}/tests" for package in PACKAGES), "tests", "--ignore=tests/examples"]
 
 
 def _install_without_framework(session: nox.Session) -> None:
@@ -191,7 +193,8 @@ def tests(session: nox.Session) -> None:
     _install_without_framework(session)
     environment = _private(session)
     session.run("coverage", "erase", env=environment)
-    session.run("coverage", "run", "-m", "pytest", "-n", "2", *_WITHOUT_FRAMEWORK, *session.posargs, env=environment)
+    arguments = [*_PACKAGES_TESTS, "tests", "--ignore=tests/examples", *session.posargs]
+    session.run("coverage", "run", "-m", "pytest", *_IN_TWO, *arguments, env=environment)
     session.run("coverage", "combine", "--quiet", env=environment)
     session.run("coverage", "report", env=environment)
 
@@ -199,8 +202,8 @@ def tests(session: nox.Session) -> None:
 def _tests_beside(session: nox.Session) -> None:
     """Run the same tests with this Python, but for what takes long and asks nothing that a Python could change."""
     _install_without_framework(session)
-    arguments = [*_WITHOUT_FRAMEWORK, *_WITHOUT_WHAT_TAKES_LONG, *session.posargs]
-    session.run("pytest", "-n", "2", *arguments, env=_private(session))
+    arguments = [*_PACKAGES_TESTS, "tests/test_authority_contract.py", *_WITHOUT_WHAT_TAKES_LONG, *session.posargs]
+    session.run("pytest", *_IN_TWO, *arguments, env=_private(session))
 
 
 for _version in PYTHONS:
@@ -291,7 +294,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=_one_of("3.11", "3.12", "3.10"))
 def bench(session: nox.Session) -> None:
-    """Measure P1-P7, P9 and growth beside others; write tables and plot for the docs. `-- --json` for programs."""
+    """Measure P1-P9 and growth beside others; write tables and plot for the docs. `-- --json` for programs."""
     session.install("uv")
     folder = ["--wheels", str(_build(session)), "--folder", str(Path(session.create_tmp()).resolve() / "bench")]
     session.run("python", "-m", "benchmarks", *folder, *session.posargs, stderr=None)
@@ -370,10 +373,10 @@ def lowest(session: nox.Session) -> None:
     _install(session, *packages, groups=["test", "server"], also=["spiffe<0.2.1"])
     session.run("uv", "pip", "list")
     folders = [f"packages/{package}/tests" for package in packages]
-    session.run("pytest", "-n", "2", *folders, *_WITHOUT_WHAT_TAKES_LONG, env=_private(session))
+    session.run("pytest", *_IN_TWO, *folders, *_WITHOUT_WHAT_TAKES_LONG, env=_private(session))
     server = ROOT / "packages" / "authsec-server" / "tests"
     files = [*sorted(server.glob("test_db*.py")), server / "test_ledger.py", server / "behaviour" / "test_races.py"]
-    session.run("pytest", "-n", "2", *map(str, files), "-k", "postgres", env=_private(session))
+    session.run("pytest", *_IN_TWO, *map(str, files), "-k", "postgres", env=_private(session))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from benchmarks.report import Group, Report, Section, from_json, to_json, to_mar
 from benchmarks.running import cold_callers, fetching, held_token, verifying, workers
 from benchmarks.served import Filling
 from benchmarks.starting import importing, memory, mock_tokens
+from benchmarks.vault import reading
 
 _PAGE, _PLOT = ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "img" / "benchmarks.svg"
 _MARKERS: dict[Group, str] = {"clients": "figures", "authority": "figures of the authority"}
@@ -35,6 +36,7 @@ _TITLES = {
     "P5": "verification",
     "P6": "MOCK mode",
     "P7": "tokens a second",
+    "P8": "secrets a second",
     "P9": "memory",
     "growth": "a database that has grown (it takes some minutes to grow)",
 }
@@ -87,6 +89,7 @@ def _authority(given: argparse.Namespace, environments: Environments, private: M
         given,
         {
             "P7": lambda: issuing(environments, private, folder, repeats=given.repeats),
+            "P8": lambda: reading(environments, private, folder, repeats=given.repeats),
             "P9": lambda: memory_of_the_authority(environments, private, folder, requests=given.requests),
             "growth": lambda: growth(environments, private, folder, filling=filling, repeats=given.repeats),
         },

@@ -21,7 +21,7 @@ from benchmarks.processes import BrokenProcessError, Process, run_once
 from benchmarks.report import Goal, Row, Section
 from benchmarks.served import CONNECTIONS, Authority, Filling, Load, Served
 
-__all__ = ["growth", "issuing", "memory_of_the_authority"]
+__all__ = ["BARE", "Rig", "Turns", "bare_routes", "growth", "issuing", "memory_of_the_authority", "rigged"]
 
 _PROGRAMS = Path(__file__).parent / "programs"
 _TURN = 4.0  # seconds of one turn
@@ -37,9 +37,9 @@ _QUERIES = {
     "the oldest page": "&after=51",
 }
 _OPENSSL = "openssl speed rsa2048, one core"
-_BARE = "FastAPI, a bare route"
+BARE = "FastAPI, a bare route"
 _PLAIN = {
-    _BARE: "fastapi",
+    BARE: "fastapi",
     "Starlette, a bare route": "starlette",
     "FastAPI, a route that signs (PyJWT, RS256)": "fastapi-signed",
 }
@@ -63,7 +63,8 @@ class Rig(NamedTuple):
 
 
 @contextmanager
-def _rig(environments: Environments, environment: Mapping[str, str], folder: Path) -> Iterator[Rig]:
+def rigged(environments: Environments, environment: Mapping[str, str], folder: Path) -> Iterator[Rig]:
+    """Lend what a section needs."""
     python = environments.python("authority")
     if python is None:
         raise BrokenProcessError(environments.failures["authority"])
@@ -71,7 +72,7 @@ def _rig(environments: Environments, environment: Mapping[str, str], folder: Pat
         yield Rig(python, environment, folder, load)
 
 
-class _Turns:
+class Turns:
     """Something that answers requests, the turns it has had, and why it could not go on."""
 
     def __init__(self, rig: Rig, ports: Sequence[int], requests: Sequence[str]) -> None:
@@ -100,7 +101,7 @@ def issuing(environments: Environments, environment: Mapping[str, str], folder: 
     """Measure how many tokens a second are issued, beside what they cost at the least (P7)."""
     signs: list[float] = []
     with ExitStack() as stack:
-        rig = stack.enter_context(_rig(environments, environment, folder))
+        rig = stack.enter_context(rigged(environments, environment, folder))
         turns, missing = _others(rig, stack)
         authorities: dict[str, Authority] = {}
         for what, start in _authorities(rig, stack).items():
@@ -110,7 +111,7 @@ def issuing(environments: Environments, environment: Mapping[str, str], folder: 
                 missing.append(Row(what=what, kind="ours", why=str(exc)))
                 continue
             found.onboard(_AGENTS)
-            authorities[what], turns[what] = found, _Turns(rig, found.ports, found.token_requests())
+            authorities[what], turns[what] = found, Turns(rig, found.ports, found.token_requests())
         before = {what: found.entries() for what, found in authorities.items()}
         for _ in range(1 + repeats):
             signs.append(_openssl())
@@ -121,11 +122,11 @@ def issuing(environments: Environments, environment: Mapping[str, str], folder: 
     return _issue_section(median(signs), turns, missing)
 
 
-def _others(rig: Rig, stack: ExitStack) -> tuple[dict[str, _Turns], list[Row]]:
+def _others(rig: Rig, stack: ExitStack) -> tuple[dict[str, Turns], list[Row]]:
     """Start what the authority is measured beside; what cannot be had is a row with the reason."""
-    turns = {what: _Turns(rig, *stack.enter_context(_routes(rig, which))) for what, which in _PLAIN.items()}
+    turns = {what: Turns(rig, *stack.enter_context(bare_routes(rig, which))) for what, which in _PLAIN.items()}
     try:
-        turns[_NODE] = _Turns(rig, *stack.enter_context(_node(rig)))
+        turns[_NODE] = Turns(rig, *stack.enter_context(_node(rig)))
     except (BrokenProcessError, OSError) as exc:
         return turns, [Row(what=_NODE, kind="reference", why=str(exc))]
     return turns, []
@@ -152,7 +153,8 @@ class _Postgres(Process):
 
 
 @contextmanager
-def _routes(rig: Rig, which: str) -> Iterator[tuple[list[int], list[str]]]:
+def bare_routes(rig: Rig, which: str) -> Iterator[tuple[list[int], list[str]]]:
+    """Lend a server that answers a constant: its port, and a request for it."""
     path = f"/{secrets.token_hex(16)}"
     with Served([rig.python, str(_PROGRAMS / "routes.py"), which, path], rig.environment) as server:
         request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAccept: */*\r\n\r\n"
@@ -181,7 +183,7 @@ def _openssl() -> float:
     return float(lines[-1].split()[-2])
 
 
-def _check(rig: Rig, authority: Authority, turns: _Turns, before: int) -> None:
+def _check(rig: Rig, authority: Authority, turns: Turns, before: int) -> None:
     """Look whether each token is in the audit, and whether they are tokens.
 
     Raises:
@@ -198,11 +200,11 @@ def _check(rig: Rig, authority: Authority, turns: _Turns, before: int) -> None:
         raise BrokenProcessError(f"of {len(tokens)} tokens {told['verified']} can be verified")
 
 
-def _issue_section(signs: float, turns: Mapping[str, _Turns], missing: Sequence[Row]) -> Section:
+def _issue_section(signs: float, turns: Mapping[str, Turns], missing: Sequence[Row]) -> Section:
     rows = [Row(what=_OPENSSL, kind="floor", value=signs, ratio=1.0)]
     for what, turn in turns.items():
         rate = median(turn.rates)
-        kind: Any = "ours" if what.startswith("authsec") else "floor" if what == _BARE else "reference"
+        kind: Any = "ours" if what.startswith("authsec") else "floor" if what == BARE else "reference"
         note = f"p50 {median(turn.p50s):.1f} ms, p99 {median(turn.p99s):.1f} ms"
         rows.append(Row(what=what, kind=kind, value=rate, ratio=rate / signs, note=note))
     found = {row.what: row for row in rows}
@@ -245,7 +247,7 @@ def memory_of_the_authority(
 ) -> Section:
     """Measure what a process of the authority weighs, and whether it grows (P9)."""
     weights: list[float] = []
-    with _rig(environments, environment, folder) as rig, rig.authority("memory") as authority:
+    with rigged(environments, environment, folder) as rig, rig.authority("memory") as authority:
         authority.onboard(_AGENTS)
         asked = authority.token_requests()
         weights.append(authority.rss())
@@ -276,12 +278,12 @@ def growth(
     environments: Environments, environment: Mapping[str, str], folder: Path, *, filling: Filling, repeats: int
 ) -> Section:
     """Measure issue and audit queries with a database that has grown, beside a small one."""
-    with _rig(environments, environment, folder) as rig, ExitStack() as stack:
+    with rigged(environments, environment, folder) as rig, ExitStack() as stack:
         grown, small = (
             stack.enter_context(rig.authority(name, fill=fill))
             for name, fill in (("grown", filling), ("small", _SMALL))
         )
-        turns = {found: _Turns(rig, found.ports, found.token_requests()) for found in (grown, small)}
+        turns = {found: Turns(rig, found.ports, found.token_requests()) for found in (grown, small)}
         for _ in range(1 + repeats):
             for turn in turns.values():
                 turn.take()

@@ -125,14 +125,7 @@ class Authority:
 
     def admin(self, method: str, path: str, body: object = None) -> Any:
         """Return what the admin API answers."""
-        return self._sent(
-            urllib.request.Request(
-                f"{self._url}/api/v1{path}",
-                method=method,
-                data=None if body is None else json.dumps(body).encode(),
-                headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
-            )
-        )
+        return self._asked(method, f"/api/v1{path}", self._token, body)
 
     def jwks(self) -> Any:
         """Return the public keys."""
@@ -146,6 +139,18 @@ class Authority:
         """Return one request for a token of each agent."""
         path = f"/authsec/uflow/sdk/delegation-token?client_id={{}}&scope={quote('read:metrics')}"
         return [_get(self._url, path.format(agent.client_id), agent.key) for agent in self.agents]
+
+    def secret_requests(self, number: int, value: str) -> list[str]:
+        """Write so many secrets, and return a request for each, with a token of its own that can read nothing else."""
+        agent = {"name": "reader", "allowed_namespaces": ["*"], "allowed_scopes": ["secrets:*:*"]}
+        key = self._vault("POST", "/agents", self._token, agent)["api_key"]
+        requests = []
+        for place in range(number):
+            path = f"production/service-{place}/api-key"
+            self._vault("PUT", f"/secrets/{path}", key, {"value": value})
+            token = self._vault("POST", "/tokens", key, {"scopes": [f"secrets:read:{path}"], "ttl": "1h"})["token"]
+            requests.append(_get(self._url, f"/v1/secrets/{path}", token))
+        return requests
 
     def audit_request(self, query: str) -> str:
         """Return an operator's request for a page of the audit."""
@@ -163,6 +168,19 @@ class Authority:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _vault(self, method: str, path: str, bearer: str, body: object) -> Any:
+        return self._asked(method, f"/v1{path}", bearer, body)
+
+    def _asked(self, method: str, path: str, bearer: str, body: object) -> Any:
+        return self._sent(
+            urllib.request.Request(
+                f"{self._url}{path}",
+                method=method,
+                data=None if body is None else json.dumps(body).encode(),
+                headers={"Authorization": f"Bearer {bearer}", "Content-Type": "application/json"},
+            )
+        )
 
     def _sent(self, request: urllib.request.Request) -> Any:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,17 +30,21 @@ def _in_scope() -> frozenset[str]:
 def _claims(source: str) -> Iterator[tuple[int, object]]:
     """Yield line and id of each `pytest.mark.req(…)`; an id that is not a literal yields None."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.req":
+        is_req = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "req"
+        if isinstance(node, ast.Call) and is_req and ast.unparse(node.func) == "pytest.mark.req":
             arguments: list[ast.expr | None] = [*node.args] or [None]
             for argument in arguments:
                 yield node.lineno, argument.value if isinstance(argument, ast.Constant) else None
 
 
-def _claims_of_the_repository() -> Iterator[tuple[str, object]]:
-    for folder in (*ROOT.glob("packages/*/tests"), ROOT / "tests"):
-        for path in folder.rglob("test_*.py"):
-            for line, requirement in _claims(path.read_text(encoding="utf-8")):
-                yield f"{path.relative_to(ROOT).as_posix()}:{line}", requirement
+@cache
+def _claims_of_the_repository() -> tuple[tuple[str, object], ...]:
+    return tuple(
+        (f"{path.relative_to(ROOT).as_posix()}:{line}", requirement)
+        for folder in (*ROOT.glob("packages/*/tests"), ROOT / "tests")
+        for path in folder.rglob("test_*.py")
+        for line, requirement in _claims(path.read_text(encoding="utf-8"))
+    )
 
 
 def test_every_requirement_in_scope_is_claimed() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,13 +33,34 @@ def entry(action: str = "client.onboard", **more: Any) -> Entry:
 @asynccontextmanager
 async def made(url: str, *, clock: Clock = SYSTEM_CLOCK, timeout: float = 5.0) -> AsyncIterator[Database]:
     """Lend a database with all tables, the head of an empty audit, and a row that passes for an active key."""
+    is_copied = url.startswith("sqlite:")
+    if is_copied:
+        shutil.copy(await _furnished_file(), url.removeprefix("sqlite:///"))
     database = Database(url, clock=clock, timeout=timeout)
     try:
-        await migrate.upgrade(database)
-        await database.write(_furnish)
+        if not is_copied:
+            await migrate.upgrade(database)
+            await database.write(_furnish)
         yield database
     finally:
         await database.close()
+
+
+_furnished: list[Path] = []  # made once for each process, since migrating takes longer than most tests
+
+
+async def _furnished_file() -> Path:
+    if not _furnished:
+        folder = Path(tempfile.mkdtemp(prefix="authsec-tests-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        database = Database(f"sqlite:///{folder / 'furnished.db'}", clock=SYSTEM_CLOCK)
+        try:
+            await migrate.upgrade(database)
+            await database.write(_furnish)
+        finally:
+            await database.close()
+        _furnished.append(folder / "furnished.db")
+    return _furnished[0]
 
 
 @asynccontextmanager

@@ -189,7 +189,7 @@ def test_a_database_that_stays_busy_is_unavailable(tmp_path: Path) -> None:
     clock = FakeClock()
 
     async def run() -> None:
-        async with made(f"sqlite:///{path}", clock=clock, timeout=1.0) as database:
+        async with made(f"sqlite:///{path}", clock=clock, timeout=0.25) as database:
             other = sqlite3.connect(path, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
             for doing in (
@@ -199,7 +199,7 @@ def test_a_database_that_stays_busy_is_unavailable(tmp_path: Path) -> None:
                 before = sum(clock.slept)
                 with pytest.raises(StorageUnavailableError):
                     await doing
-                assert 0.5 < sum(clock.slept) - before <= 1.0
+                assert 0.1 < sum(clock.slept) - before <= 0.25
             other.close()
             assert len(await rows(database, tables.head)) == 1
 

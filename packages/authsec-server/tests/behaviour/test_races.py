@@ -364,7 +364,7 @@ async def _note_writing(inner: Any, begun: threading.Event) -> None:
 @pytest.mark.req("RU1")
 def test_a_database_that_stays_busy_is_a_503(open_site: OpenSite) -> None:
     """No token and no change come of it, the answer says when to try again, and then it works."""
-    with open_site(clock=FakeClock(), database_timeout=1.0) as site:
+    with open_site(clock=FakeClock(), database_timeout=0.25) as site:
         agent = site.onboard()
         with busy_database(site.authority.settings.database_url.get_secret_value()) as let_go:
             replies: list[httpx.Response] = [

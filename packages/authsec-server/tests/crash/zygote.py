@@ -36,7 +36,9 @@ class Zygote:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env={name: value for name, value in os.environ.items() if not name.startswith("AUTHSEC_")},
+                env={
+                    name: value for name, value in os.environ.items() if not name.startswith(("AUTHSEC_", "COVERAGE_"))
+                },
             )
         self._send(settings)
 
