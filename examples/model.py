@@ -19,9 +19,13 @@ Turn = Any  # text, a call, a list of calls, or a function of the request: see S
 
 
 @contextmanager
-def autogen_llm(*script: Turn) -> Iterator[dict[str, Any]]:
-    """Provide an `llm_config` for classic AutoGen; `script` is what the offline model says, turn by turn."""
-    if key := os.environ.get("OPENAI_API_KEY"):
+def autogen_llm(*script: Turn, api_key: str | None = None) -> Iterator[dict[str, Any]]:
+    """Provide an `llm_config` for classic AutoGen; `script` is what the offline model says, turn by turn.
+
+    An `api_key` from a vault takes the place of `OPENAI_API_KEY`, but for the sample one.
+    """
+    vaulted = None if api_key == "sk-sample" else api_key
+    if key := vaulted or os.environ.get("OPENAI_API_KEY"):
         # cache_seed None: AutoGen would otherwise keep tool results in ./.cache, in clear.
         yield {"config_list": [{"model": _openai_model(), "api_key": key}], "cache_seed": None}
     else:

@@ -25,6 +25,13 @@ import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
 import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
+import authsec_server.vault.access_routes as vault_access
+import authsec_server.vault.account_routes as vault_account
+import authsec_server.vault.agent_routes as vault_agents
+import authsec_server.vault.approval_routes as vault_approvals
+import authsec_server.vault.secret_routes as vault_secrets
+import authsec_server.vault.token_routes as vault_tokens
+import authsec_server.vault.trail_routes as vault_trail
 from authsec_core.errors import (
     AuthorityUnreachableError,
     AuthSecError,
@@ -43,7 +50,16 @@ from authsec_server.delegations.service import MOST_DELEGATIONS
 from authsec_server.limits.service import Limited
 from authsec_server.operators.access import _GIVEN
 from authsec_server.operators.service import MOST_TOKENS
-from authsec_server.problems import _HTTP, ERRORS, OAUTH_ERRORS, OAUTH_PREFIX, REFUSALS, SDK_PREFIX
+from authsec_server.problems import (
+    _HTTP,
+    _VAULT_BY_STATUS,
+    ERRORS,
+    OAUTH_ERRORS,
+    OAUTH_PREFIX,
+    REFUSALS,
+    SDK_PREFIX,
+    VAULT_ERRORS,
+)
 from authsec_server.protocol import Closing
 from authsec_server.settings import ServerSettings
 from authsec_server.telemetry import metrics
@@ -67,8 +83,25 @@ ROUTERS = (
     operators.router,
     audit.router,
     telemetry.router,
+    vault_secrets.reading,
+    vault_secrets.router,
+    vault_access.router,
+    vault_tokens.router,
+    vault_approvals.router,
+    vault_agents.router,
+    vault_account.public,
+    vault_account.router,
+    vault_trail.router,
 )
-PROOFS: Final = {SDK_PREFIX: "agent key", OAUTH_PREFIX: "client"}  # of who is no operator
+PAGES_OF_ROUTES: Final = ("api.md", "vault.md", "vault-tokens.md")
+PROOFS: Final = {  # of who is no operator
+    SDK_PREFIX: "agent key",
+    OAUTH_PREFIX: "client",
+    "/v1/secrets": "agent key, vault token",
+    "/v1/tokens/": "agent key, vault token",
+    "/v1/tokens": "agent key",
+    "/v1/me": "agent key, vault token",
+}
 CLIENTS: Final = ("client_id", "client_secret", "client_assertion_type", "client_assertion")  # below "a proof"
 ANY_REQUEST = {"408", "413", "421", "429", "500", "503"}  # named once on the page, and not in each row
 # Which table of api.md says what the members of a reply are.
@@ -79,6 +112,7 @@ REPLIES: Final = {
     "Discovery": "MetadataReply",
     "Client": "ClientReply",
     "Agent key": "authsec_server__agents__routes__KeyReply",
+    "Vault access": "VaultAccessReply",
     "Role": "RoleReply",
     "Delegation": "DelegationReply",
     "Token": "Token",
@@ -88,6 +122,13 @@ REPLIES: Final = {
     "Checkpoint": "CheckpointReply",
     "Operator": "OperatorReply",
     "Operator token": "OperatorTokenReply",
+}
+# And which table of vault-tokens.md.
+VAULT_REPLIES: Final = {
+    "A token": "VaultTokenReply",
+    "A wait": "WaitingReply",
+    "An approval": "ApprovalReply",
+    "An agent": "VaultAgentReply",
 }
 
 
@@ -217,11 +258,11 @@ def _routes() -> Iterator[tuple[str, str, str]]:
             needs = next((str(need) for need in asked if need), "")
             needs = next((proof for prefix, proof in PROOFS.items() if route.path.startswith(prefix)), needs)
             for method in route.methods or ():
-                yield method, route.path, needs
+                yield method, route.path.replace(":path}", "}"), needs
 
 
 def _documented_routes() -> dict[tuple[str, str], list[str]]:
-    rows = [cells for cells in _rows(_text("api.md")) if re.match(r"`(GET|POST|PUT|PATCH|DELETE) /", cells[0])]
+    rows = [cells for page in PAGES_OF_ROUTES for cells in _rows(_text(page)) if _is_route(cells[0])]
     found = {}
     for cells in rows:
         method, path = _code(cells[0])[0].split()
@@ -230,8 +271,12 @@ def _documented_routes() -> dict[tuple[str, str], list[str]]:
     return found
 
 
+def _is_route(cell: str) -> bool:
+    return re.match(r"`(GET|POST|PUT|PATCH|DELETE) /", cell) is not None
+
+
 def test_every_route_is_documented_with_who_may_ask() -> None:
-    """api.md has a row for each route, and says what an operator needs for it."""
+    """A page has a row for each route, and says what one needs for it."""
     documented = {route: cells[1] for route, cells in _documented_routes().items()}
     assert documented == {(method, path): needs for method, path, needs in _routes()}
     assert len(documented) > 40
@@ -286,6 +331,23 @@ def test_every_member_of_a_reply_is_documented(heading: str) -> None:
     assert named == set(_api()["components"]["schemas"][REPLIES[heading]]["properties"])
 
 
+@pytest.mark.parametrize("heading", VAULT_REPLIES)
+def test_every_member_of_a_reply_about_tokens_is_documented(heading: str) -> None:
+    """The same for what vault-tokens.md is about; what a vote is made of is in the row of the votes."""
+    schemas = _api()["components"]["schemas"]
+    named = {name for cells in _rows(_section("vault-tokens.md", heading))[1:] for name in _code(cells[0])}
+    assert named == set(schemas[VAULT_REPLIES[heading]]["properties"])
+    (votes,) = [cells for cells in _rows(_section("vault-tokens.md", "An approval")) if cells[0] == "`votes`"]
+    assert set(_code(votes[1])) == set(schemas["VoteReply"]["properties"])
+
+
+def test_the_rest_of_the_replies_about_tokens_is_named() -> None:
+    """What is said of the caller, of the audit, and of what a token can be asked for."""
+    schemas, text = _api()["components"]["schemas"], _text("vault-tokens.md")
+    for name in ("AccountReply", "VaultHealth", "TrailPageReply", "TrailEventReply", "NewVaultToken"):
+        assert set(schemas[name]["properties"]) <= set(re.findall(r"`(\w+)`", text)), name
+
+
 def test_every_code_of_a_problem_is_documented() -> None:
     """The table of problems has each code with its status: of errors, of the framework's and of what stands before."""
     expected = {kind.code: row.status for kind, row in ERRORS.items() if row.says and kind is not errors.RefusedError}
@@ -309,9 +371,33 @@ def test_the_members_of_a_problem_are_named() -> None:
 
 
 def test_every_refusal_is_documented_with_its_status() -> None:
-    """agents.md has each code that an agent can be refused with."""
-    rows = {_code(cells[0])[0]: int(cells[1]) for cells in _rows(_section("agents.md", "Refusals"))[1:]}
-    assert rows == dict(REFUSALS)
+    """agents.md has each code that an agent can be refused with, but for those that only the vault has."""
+    tables = (_section("agents.md", "Refusals"), _section("vault.md", "Refusals of the vault"))
+    rows = [(_code(cells[0])[0], int(cells[1])) for table in tables for cells in _rows(table)[1:]]
+    assert dict(rows) == dict(REFUSALS)
+    assert len(rows) == len(REFUSALS)
+
+
+def test_every_error_of_the_vault_is_documented() -> None:
+    """vault.md has each code with the statuses that it comes with."""
+    expected = {code: {status} for status, code in _VAULT_BY_STATUS.items()}
+    for reason, code in VAULT_ERRORS.items():
+        if code != "UNAUTHORIZED":
+            expected.setdefault(code, set()).add(REFUSALS[reason])
+    rows = {
+        _code(cells[0])[0]: set(map(int, cells[1].split(", "))) for cells in _rows(_section("vault.md", "Errors"))[1:]
+    }
+    assert rows == {**expected, "VALIDATION_ERROR": {400}, "INTERNAL": {500, 503}}
+
+
+@pytest.mark.parametrize("heading", ["A secret", "A list"])
+def test_every_member_of_a_secret_is_documented(heading: str) -> None:
+    """vault.md names each member of what is read, written, listed and imported."""
+    schemas = _api()["components"]["schemas"]
+    text = {"A secret": ("SecretReply", "WrittenSecret"), "A list": ("SecretList",)}[heading]
+    members = {member for name in text for member in schemas[name]["properties"]} - {"id"}
+    assert members <= set(_code(_section("vault.md", heading)))
+    assert set(schemas["ImportReply"]["properties"]) <= set(re.findall(r"`(\w+)`", _section("vault.md", "Import")))
 
 
 def test_every_refusal_is_documented_with_its_standard_error() -> None:
@@ -370,7 +456,8 @@ def _actions() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch(
-            r"(token|client|key|role|delegation|issuer|operator|operator_token|signing_key|master_key|audit)\.[a-z]+",
+            r"(token|client|key|role|delegation|issuer|operator|operator_token|signing_key|master_key|audit|vault(\.[a-z]+)?)"
+            r"\.[a-z]+",
             node.value,
         )
     }

@@ -1,4 +1,4 @@
-"""Every command and program on the pages about the authority, run as it stands there, in the page's order.
+"""Every command and program on the pages about the authority, and of the way into its vault, run as it stands there.
 
 What a reader copies from one command's output into the next line is copied from there too. The authority is the one
 that the first page starts, or that its second half sets up.
@@ -15,17 +15,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Final
 
 import pytest
+from dotenv import dotenv_values
 
 from authsec_server.testing import LocalPostgres
 from authsec_server.testing._port import Port
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the lines are for a shell")
 
-PAGES = Path(__file__).resolve().parents[1] / "docs" / "authority"
+GUIDES = Path(__file__).resolve().parents[1] / "docs" / "guides"
+PAGES = GUIDES.parent / "authority"
 COMMANDS: Final = {"authsec-server": "authsec_server", "authsec": "authsec_core"}
 # What a page says to copy out of what was printed before: the variable, and how it is recognised there.
 SHOWN: Final = {
@@ -166,7 +169,7 @@ def _lines(text: str) -> list[str]:
 def _is_elsewhere(line: str) -> bool:
     """Return whether a line sets up what is set up here in another way: the environment, or the server."""
     starts = ("python3 ", ".venv/bin/pip ", ".venv/bin/authsec-server serve", "export AUTHSEC_BASE_URL=")
-    return line.startswith((*starts, "export AUTHSEC_ADMIN_URL="))
+    return line.startswith((*starts, "export AUTHSEC_ADMIN_URL=", "export AUTHSEC_AGENT_KEY=agk_"))
 
 
 def _line(line: str) -> str:
@@ -201,6 +204,29 @@ def test_what_serve_prints_is_what_the_page_shows(dev: Serving) -> None:
         shown = re.findall(pattern, page.partition("## For real")[0], re.MULTILINE)
         assert len(shown) == 2
         assert shown == re.findall(pattern, "\n".join(dev.said), re.MULTILINE)
+
+
+def test_the_way_from_an_env_file_works(place: Place, dev: Serving) -> None:
+    """The guide's lines, beside a reader's own files: the program gets its keys, and nobody else is shown them."""
+    place.environ |= dict(pair for line in dev.said for pair in _exports(line))
+    keys = {"OPENAI_API_KEY": "sk-canary-5b1d8e0f2a", "TAVILY_API_KEY": "tvly-canary-'7c' 3e9"}
+    quoted = f'# ours\nexport OPENAI_API_KEY={keys["OPENAI_API_KEY"]}\nTAVILY_API_KEY="{keys["TAVILY_API_KEY"]}"\n'
+    (place.folder / ".env").write_text(quoted, encoding="utf-8")
+    (place.folder / "new-key.txt").write_text("sk-canary-renewed-1\n", encoding="utf-8")
+    tell = f"import os; env = os.environ; print([env.get(name) == value for name, value in {keys!r}.items()])"
+    (place.folder / "agent.py").write_text(f"{tell}; print('AUTHSEC_AGENT_KEY' in env)", encoding="utf-8")
+    said = place.run(_lines((GUIDES / "from-env-files.md").read_text(encoding="utf-8")))
+    assert re.findall(r"^\[(?:True|False).*|^(?:True|False)$", said, re.MULTILINE) == [
+        "[True, True]",
+        "False",
+        "[True, False]",
+        "False",
+    ]
+    assert re.search(r"vault\.secret\.read +allow +agent sample-agent", said), said
+    assert "canary" not in said
+    assert not (place.folder / ".env").exists()
+    exported = (place.folder / "exported.env").read_text(encoding="utf-8")
+    assert dict(dotenv_values(stream=StringIO(exported))) == {**keys, "OPENAI_API_KEY": "sk-canary-renewed-1"}
 
 
 def _below(heading: str) -> list[str]:

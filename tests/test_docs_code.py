@@ -119,6 +119,8 @@ def _posix(line: str) -> str:
 def _check(line: str) -> None:
     words = shlex.split(line, comments=True)
     assert words, "a blank line"
+    if "<" in words:
+        words = words[: words.index("<")]
     if words[:3] == ["python3", "noxfile.py", "-s"]:
         assert words[3] in _sessions(), line
     elif words[0] == ".venv/bin/authsec":
@@ -132,6 +134,8 @@ def _check(line: str) -> None:
         urls = [word for word in words if ("://" in word and word[0] != "{") or re.match(r"\$\w+/", word)]
         assert urls, line
         assert all(url.startswith(OURS) for url in urls), line
+    elif words[0] == "rm":
+        assert words[1:] == [".env"], line
     elif words[0] == "mkdir":
         assert words[1:] == ["-p", "pinned"], line
     elif Path(words[0]).name == "pip":

@@ -10,6 +10,7 @@ import argparse
 import ast
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,7 @@ SOURCES = {
 # What an application or a test may import of the authority; the rest of its modules are its own.
 PUBLIC_OF_SERVER = {f"authsec_server{module}" for module in ("", ".app", ".settings", ".testing")}
 SERVERS = {setting.variable for setting in ServerSettings.describe()}
+COMMANDS = {"AUTHSEC_VAULT_TOKEN"}  # which the commands of the vault read
 OPERATORS = {f"AUTHSEC_ADMIN_{name}" for name in ("URL", "TOKEN", "CA_FILE")}
 CLASSES = [kind for name in errors.__all__ if issubclass(kind := getattr(errors, name), AuthSecError)]
 
@@ -77,7 +79,7 @@ def test_documented_defaults_are_the_defaults() -> None:
 def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
     """A variable that a page names is one of ours, but for those that configuration.md says are refused."""
     named = set(re.findall(r"\bAUTHSEC_\w*[A-Z0-9]\b", page.read_text(encoding="utf-8")))
-    known = {variable(field) for field in AuthSecConfig.model_fields} | SERVERS | OPERATORS
+    known = {variable(field) for field in AuthSecConfig.model_fields} | SERVERS | OPERATORS | COMMANDS
     assert named - known == (set(REFUSED) if page.name == "configuration.md" else set())
 
 
@@ -189,30 +191,36 @@ def test_every_fixture_is_on_the_page_about_testing() -> None:
 # The command
 
 
-def _subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return dict(commands.choices)
+def _commands(parser: argparse.ArgumentParser, words: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield each command with the words that it is typed as."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield words.strip(), parser
+    for name, command in below[0].choices.items() if below else ():
+        yield from _commands(command, f"{words} {name}")
 
 
 def test_every_command_and_option_is_documented_and_every_documented_one_exists() -> None:
     """cli.md has a section for each command, and a row for each option that says which commands have it."""
     parser = _parser()
-    commands = _subcommands(parser)
+    commands = dict(_commands(parser))
     page = _text("cli.md")
-    assert set(commands) <= set(re.findall(r"^## (\w+)$", page, re.MULTILINE))
+    assert {name.split()[0] for name in commands} <= set(re.findall(r"^## (\w+)$", page, re.MULTILINE))
     options = {
         option: {name for name, command in commands.items() if option in command._option_string_actions}
         for each in (parser, *commands.values())
         for option in each._option_string_actions
         if option.startswith("--")
     }
-    rows = dict(re.findall(r"^\| (`--[^|]+)\|([^|]*)\|", page, re.MULTILINE))
-    documented = {option: of for options_, of in rows.items() for option in re.findall(r"--[\w-]+", options_)}
+    documented: dict[str, set[str]] = defaultdict(set)
+    for named, of in re.findall(r"^\| (`--[^|]+)\|([^|]*)\|", page, re.MULTILINE):
+        # "all", of no command but the program itself, or the commands; "`secrets`" is each that begins so.
+        words = [""] if of.strip() == "all" else [f"{word} " for word in re.findall(r"`([\w ]+)`", of)]
+        for option in re.findall(r"--[a-z][\w-]+", named):
+            documented[option] |= {name for name in commands for word in words if f"{name} ".startswith(word)}
     assert documented.keys() == options.keys()
-    for option, of in documented.items():
-        if of.strip():  # else of no command, or of the program itself
-            named = set(commands) if of.strip() == "all" else set(re.findall(r"`(\w+)`", of))
-            assert named == options[option], option
+    for option in documented.keys() - {"--help"}:  # which is everywhere, and no row says so
+        assert documented[option] == options[option], option
 
 
 # Telemetry

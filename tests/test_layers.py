@@ -95,7 +95,9 @@ LAYERS: dict[str, frozenset[str]] = {
             "_fork",
             "_origin",
             "_origins",
+            "_mock_records",
             "_proof",
+            "_secret_header",
             "_version",
             "errors",
             "scopes",
@@ -149,11 +151,12 @@ LAYERS: dict[str, frozenset[str]] = {
             "source",
             "vault_auth",
             "vault_mock",
+            "vault_use",
             "verify",
         }
     ),
     "clients": frozenset({"client", "vault", "vault_sync"}),
-    "for adapters": frozenset({"tool"}),
+    "for adapters": frozenset({"tool", "vault_tool"}),
     "command line": frozenset({"__main__", "cli"}),
 }
 

@@ -26,9 +26,14 @@ PROGRAMS = {
     "autogen_groupchat.py": ["tool_refused", "rec-1002"],
     "crewai_crew.py": ["42 agents are active"],
     "plain_httpx.py": ["rec-1001", "refused: scope_refused"],
+    "vault_audited_tool.py": ["tvly-sample"],
+    "vault_crew.py": ["ready to be published"],
+    "vault_groupchat.py": ["vault_scope_denied", "tool_refused", "wp-sample", "gr-sample"],
+    "vault_research_agent.py": ["tvly-sample"],
+    "vault_secret_fetch.py": ["Agents that check"],
     "smoke_local.py": ["mode      mock", "identity  0000…0000", "cache     hit"],
 }
-# LIVE, against an API of which this is all the data; the group chat is MOCK only.
+# LIVE, against an API of which this is all the data; the group chat is MOCK only. Of the vault's, see another file.
 LIVE = {
     "ag2_agent.py": ("read:metrics", {"vault_status": "ajar", "active_agents": 17}, "vault is ajar and 17"),
     "agent_framework_agent.py": ("read:metrics", {"vault_status": "ajar", "active_agents": 17}, "vault is ajar and 17"),
@@ -38,7 +43,7 @@ LIVE = {
     "crewai_crew.py": ("read:metrics", {"vault_status": "ajar", "active_agents": 17}, "vault is ajar and 17"),
     "plain_httpx.py": ("read:records", [{"id": "rec-7", "owner": "Lin Muster"}], "rec-7  Lin Muster"),
 }
-MODULES = {"authsec_helper.py", "demo.py", "model.py", "protected_api.py"}
+MODULES = {"authsec_helper.py", "demo.py", "model.py", "protected_api.py", "sample_vault.py"}
 
 
 def test_each_example_is_listed_here() -> None:

@@ -141,8 +141,8 @@ class TestTables:
         """Colours on stdout; what is being done on stderr, from where it is wiped."""
         out, err = self.on_terminal(setup, monkeypatch)
         assert "\x1b[32mok" in out
-        assert "Knocking at the API" in err
-        assert "Knocking" not in out
+        assert "Asking the vault" in err
+        assert "Asking" not in out
 
     def test_no_color_is_heard(self, setup: SetUp, monkeypatch: pytest.MonkeyPatch) -> None:
         """NO_COLOR means no colours on a terminal, either (https://no-color.org)."""

@@ -24,8 +24,8 @@ def advise(framework: Any, caller: Any, executor: Any) -> None:
     """Warn of each such setting of the two agents that this process has not been warned of."""
     for about, text in _advice(framework, caller, executor):
         if about not in _told:
-            # 3: where register_secure_fetch was called. An "error" filter raises here, and the next call warns again.
-            warnings.warn(text, AuthSecAutoGenWarning, stacklevel=3)
+            # 4: where a tool was registered. An "error" filter raises here, and the next call warns again.
+            warnings.warn(text, AuthSecAutoGenWarning, stacklevel=4)
             _told.add(about)
 
 

@@ -1,23 +1,16 @@
-"""The AgentChat tool: endpoint and scope in, JSON text out, whatever is cancelled meanwhile. It imports the framework.
-
-AgentChat from 0.6.4 waits for ever for a tool call that ends with a `BaseException`, which `CancelledError` is
-(https://github.com/microsoft/autogen/issues/7956). So none leaves the tool, but for what asyncio itself has to see.
-"""
+"""The AgentChat tool: endpoint and scope in, JSON text out. It imports the framework."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from autogen_core import CancellationToken, Component
-from autogen_core.tools import BaseTool
+from autogen_core import Component
 from pydantic import BaseModel, ConfigDict, Field
 
 from authsec_autogen import _coroutine_tool
+from authsec_autogen._agentchat_base import TextTool
 from authsec_autogen._agentchat_config import SecureFetchToolConfig, ToolIdentity, check_identity
-from authsec_core import FetchResult
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,8 +18,6 @@ if TYPE_CHECKING:
     from authsec_core import AsyncAuthSecClient
 
 __all__ = ["AuthSecSecureFetchTool"]
-
-_log = logging.getLogger("authsec.autogen")
 
 
 class SecureFetchArguments(BaseModel):
@@ -38,7 +29,7 @@ class SecureFetchArguments(BaseModel):
     scope: str = Field(description="The permission that the endpoint needs.")
 
 
-class AuthSecSecureFetchTool(BaseTool[SecureFetchArguments, Any], Component[SecureFetchToolConfig]):
+class AuthSecSecureFetchTool(TextTool[SecureFetchArguments], Component[SecureFetchToolConfig]):
     """Fetches data from the protected API with a short-lived, scoped token of this agent.
 
     `AuthSecSecureFetchTool()` reads the environment. Constructing it opens no connection. It may serve several agents,
@@ -82,36 +73,8 @@ class AuthSecSecureFetchTool(BaseTool[SecureFetchArguments, Any], Component[Secu
         # strict: models then send both arguments, as text; and agents with structured output accept no other tools.
         super().__init__(SecureFetchArguments, str, parts.name, parts.description, strict=True)
 
-    async def run(self, args: SecureFetchArguments, cancellation_token: CancellationToken) -> str:
-        """Fetch and return bounded JSON text. Called by the framework, through `run_json`."""
-        # A task of its own, because what ends inside it can then be told from what is done to this one.
-        fetching = cancellation_token.link_future(asyncio.ensure_future(self._fetch(args.endpoint, args.scope)))
-        try:
-            await asyncio.wait({fetching})
-        except asyncio.CancelledError:
-            fetching.cancel()
-            if not cancellation_token.is_cancelled():  # then it is the task that is cancelled, and all of the run
-                raise
-        return self._outcome(fetching, cancellation_token)
-
-    def run_json(
-        self, args: Mapping[str, Any], cancellation_token: CancellationToken, call_id: str | None = None
-    ) -> Coroutine[Any, Any, Any]:
-        """Return the coroutine of one call. Called by the framework; its older versions have no `call_id`."""
-        named = {} if call_id is None else {"call_id": call_id}
-        return _Begun(super().run_json(args, cancellation_token, **named), cancellation_token)
-
-    def _outcome(self, fetching: asyncio.Future[str], cancellation_token: CancellationToken) -> str:
-        if cancellation_token.is_cancelled():
-            return self._error("cancelled", "The call was cancelled.")
-        try:
-            return fetching.result()
-        except BaseException:  # noqa: BLE001 -- the rim: also what is no Exception; the run goes on
-            _log.exception("secure fetch ended unexpectedly")
-            return self._error("internal_error", "The tool failed: its operator has to look at the log.")
-
-    def _error(self, code: str, message: str) -> str:
-        return FetchResult(status="error", mode=self._mode, code=code, message=message).to_json()
+    def _call(self, args: SecureFetchArguments) -> Coroutine[Any, Any, str]:
+        return self._fetch(args.endpoint, args.scope)
 
     def _to_config(self) -> SecureFetchToolConfig:
         return SecureFetchToolConfig(
@@ -126,29 +89,3 @@ class AuthSecSecureFetchTool(BaseTool[SecureFetchArguments, Any], Component[Secu
         client = _coroutine_tool.ENVIRONMENT.client()
         check_identity(config.identity, client.config)
         return cls(client=client, name=config.name, description=config.description, per_call=config.per_call)
-
-
-class _Begun(Coroutine[Any, Any, Any]):
-    """A call's coroutine that begins even if its token was cancelled before it could.
-
-    AgentChat makes a task of the coroutine and cancels it in the same breath when its token is cancelled already. A
-    coroutine of Python's own would end there, with the error for which nobody waits.
-    """
-
-    def __init__(self, call: Coroutine[Any, Any, Any], cancellation_token: CancellationToken) -> None:
-        self._call, self._cancellation_token, self._begun = call, cancellation_token, False
-
-    def send(self, value: Any) -> Any:
-        self._begun = True
-        return self._call.send(value)
-
-    def throw(self, error: Any, *older: Any) -> Any:
-        if not self._begun and isinstance(error, asyncio.CancelledError) and self._cancellation_token.is_cancelled():
-            return self.send(None)
-        return self._call.throw(error, *older)
-
-    def close(self) -> None:
-        self._call.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._call.__await__()

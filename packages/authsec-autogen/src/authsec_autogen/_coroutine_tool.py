@@ -5,36 +5,32 @@ its function takes plain `str` and has no default: frameworks read both, and def
 """
 
 import hashlib
-import re
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from authsec_autogen._environment import AsyncEnvironment
+from authsec_autogen._naming import check_name, dressed
 from authsec_core import AsyncAuthSecClient, AuthSecConfig
 from authsec_core.token import Mode
 from authsec_core.tool import describe_secure_fetch, secure_fetch_async
 
-__all__ = ["ENVIRONMENT", "CoroutineTool", "SecureFetchCoroutine", "coroutine_tool"]
+__all__ = ["ENVIRONMENT", "CoroutineTool", "coroutine_tool", "parts_of"]
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI permits
 _DEFAULT_NAME = "fetch_secure_data"
-
-
-class SecureFetchCoroutine(Protocol):
-    """The function that a framework awaits."""
-
-    async def __call__(self, endpoint: str, scope: str) -> str:
-        """Return bounded JSON text, whatever a model, an authority or an API does; let cancellation pass."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoroutineTool:
-    """The parts of a tool."""
+    """The parts of a tool.
+
+    Attributes:
+        function: It takes texts and returns text, whatever a model, an authority or an API does; cancellation passes.
+    """
 
     name: str
     description: str
-    function: SecureFetchCoroutine
+    function: Callable[..., Coroutine[Any, Any, str]]
     mode: Mode
 
 
@@ -48,8 +44,8 @@ def coroutine_tool(
         TypeError: `client` is not an `AsyncAuthSecClient`.
         ValueError: The name is not one that models can call.
     """
-    if name is not None and not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be a tool's name: use 1 to 64 letters, digits, '_' and '-'")
+    if name is not None:
+        check_name(name)
     client = ENVIRONMENT.client() if client is None else client
     if not isinstance(client, AsyncAuthSecClient):
         raise TypeError(
@@ -58,17 +54,18 @@ def coroutine_tool(
         )
     identity = _name_for(client.config)
     described = describe_secure_fetch(client)  # also where it is not used: it refuses settings that cannot work
-    function: Any = _function(client, per_call)
-    function.__name__ = name or identity
+    return parts_of(_function(client, per_call), name, identity, description or described, mode=client.mode)
+
+
+def parts_of(function: Any, name: str | None, identity: str, description: str, *, mode: Mode) -> CoroutineTool:
+    """Dress the function and return it with the rest; `identity` is the name that nothing else has."""
+    made = dressed(function, name=name or identity, doc=description)
     # ag2 grants "always" to what has this qualified name; it must not cover another identity's tool of one name.
-    function.__qualname__ = identity
-    function.__doc__ = described
-    return CoroutineTool(
-        name=name or identity, description=description or described, function=function, mode=client.mode
-    )
+    made.__qualname__ = identity
+    return CoroutineTool(name=made.__name__, description=description, function=made, mode=mode)
 
 
-def _function(client: AsyncAuthSecClient, per_call: bool) -> SecureFetchCoroutine:
+def _function(client: AsyncAuthSecClient, per_call: bool) -> Callable[..., Coroutine[Any, Any, str]]:
     # A closure: ag2 copies tools deeply, and what hangs on an object or a partial would be copied or shown.
     async def fetch_secure_data(endpoint: str, scope: str) -> str:
         return await secure_fetch_async(client, endpoint, scope, per_call=per_call)

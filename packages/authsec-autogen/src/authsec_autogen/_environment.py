@@ -1,4 +1,4 @@
-"""The client of this process that the environment describes, for tools that were given none."""
+"""The clients of this process that the environment describes, for tools that were given none."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from authsec_core import __version__
 from authsec_core._fork import renew_after_fork
 
 if TYPE_CHECKING:
-    from authsec_core import AsyncAuthSecClient, AuthSecClient
+    from authsec_core import AgentVault, AgentVaultSync, AsyncAuthSecClient, AuthSecClient
 
-__all__ = ["ENVIRONMENT", "AsyncEnvironment", "Environment"]
+__all__ = ["ASYNC_VAULT", "ENVIRONMENT", "PRODUCT", "VAULT", "AsyncEnvironment", "Environment"]
 
-_PRODUCT = f"authsec-autogen/{__version__}"
-C = TypeVar("C", "AuthSecClient", "AsyncAuthSecClient")
+PRODUCT = f"authsec-autogen/{__version__}"
+C = TypeVar("C", "AuthSecClient", "AsyncAuthSecClient", "AgentVault", "AgentVaultSync")
 
 
 class _OneClient(Generic[C]):
@@ -50,7 +50,7 @@ class Environment(_OneClient["AuthSecClient"]):
     def _make(self) -> AuthSecClient:
         from authsec_core import AuthSecClient  # here: its HTTP would be most of the adapter's import
 
-        return AuthSecClient(product=_PRODUCT)
+        return AuthSecClient(product=PRODUCT)
 
 
 class AsyncEnvironment(_OneClient["AsyncAuthSecClient"]):
@@ -59,7 +59,27 @@ class AsyncEnvironment(_OneClient["AsyncAuthSecClient"]):
     def _make(self) -> AsyncAuthSecClient:
         from authsec_core import AsyncAuthSecClient
 
-        return AsyncAuthSecClient(product=_PRODUCT)
+        return AsyncAuthSecClient(product=PRODUCT)
+
+
+class VaultEnvironment(_OneClient["AgentVaultSync"]):
+    """The vault for threads."""
+
+    def _make(self) -> AgentVaultSync:
+        from authsec_core import AgentVaultSync
+
+        return AgentVaultSync(product=PRODUCT)
+
+
+class AsyncVaultEnvironment(_OneClient["AgentVault"]):
+    """The vault for coroutines, on any number of loops."""
+
+    def _make(self) -> AgentVault:
+        from authsec_core import AgentVault
+
+        return AgentVault(product=PRODUCT)
 
 
 ENVIRONMENT = Environment()
+VAULT = VaultEnvironment()
+ASYNC_VAULT = AsyncVaultEnvironment()

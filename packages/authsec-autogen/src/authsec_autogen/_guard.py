@@ -26,13 +26,14 @@ _NOT_YOURS = (
     "{name} is not a tool of yours, so none of the calls in this message was run: use only the tools that you were "
     "offered."
 )
-_NO_OBJECT = "{name} takes a JSON object with 'endpoint' and 'scope', so none of the calls in this message was run."
+_NO_OBJECT = "{name} takes a JSON object with {takes}, so none of the calls in this message was run."
 
 
 @dataclass(frozen=True, slots=True)
 class _Tool:
     owner: Any
     mode: Mode
+    takes: tuple[str, ...]
 
 
 class Guard:
@@ -55,9 +56,9 @@ class Guard:
         executor.register_reply(triggers, self.authsec_guard_reply, position=0)
         executor.register_reply(triggers, self.a_authsec_guard_reply, position=0, ignore_async_in_sync_chat=True)
 
-    def admit(self, name: str, owner: Any, mode: Mode) -> None:
-        """Let `owner`, and nobody else, call the tool `name`."""
-        self._tools[name] = _Tool(owner, mode)
+    def admit(self, name: str, owner: Any, mode: Mode, *, takes: tuple[str, ...]) -> None:
+        """Let `owner`, and nobody else, call the tool `name`, which takes these arguments."""
+        self._tools[name] = _Tool(owner, mode, takes)
 
     def consume(self, name: str) -> bool:
         """Say whether this guard has let a call of `name` through that has not been run yet, and count it as run.
@@ -101,7 +102,9 @@ class Guard:
                 _log.warning("refused to run %s for %s", name, getattr(author, "name", "an unknown author"))
                 return _answer(message, refusal(_NOT_YOURS.format(name=name), tool.mode))
             if not _can_be_passed(arguments):
-                return _answer(message, refusal(_NO_OBJECT.format(name=name), tool.mode, code="bad_arguments"))
+                takes = " and ".join(map(repr, tool.takes))
+                text = _NO_OBJECT.format(name=name, takes=takes)
+                return _answer(message, refusal(text, tool.mode, code="bad_arguments"))
         self._admitted.update(name for name, _ in _called(message) if name in self._tools)
         return None
 

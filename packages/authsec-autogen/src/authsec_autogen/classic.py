@@ -9,15 +9,13 @@ into the schema that the model sees.
 """
 
 import asyncio
-import inspect
 import logging
-import re
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from authsec_autogen._advice import AuthSecAutoGenWarning, advise
+from authsec_autogen._advice import AuthSecAutoGenWarning
 from authsec_autogen._environment import ENVIRONMENT
-from authsec_autogen._framework import load_autogen
-from authsec_autogen._guard import Guard, refusal
+from authsec_autogen._naming import check_name, dressed
+from authsec_autogen._registration import Registration
 from authsec_core import ConfigurationError
 from authsec_core._own_files import refuse_foreign_files
 
@@ -38,14 +36,6 @@ __all__ = [
 refuse_foreign_files("authsec_autogen", "authsec-autogen")  # their __init__ may have taken the place of ours
 
 _log = logging.getLogger("authsec.autogen")
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI permits; AutoGen checks the same
-_LONGEST_NAME = 64
-_GUARD = "_authsec_guard"  # an attribute of the executor, so that both live and end together
-_ELSEWHERE = (
-    "This tool runs only in chats with {executor}, for which it was registered: its operator has to let the agent chat "
-    "with that executor."
-)
 
 
 class SecureFetch(Protocol):
@@ -125,17 +115,13 @@ def make_secure_fetch(
         TypeError: `client` is neither of the two clients.
         ValueError: The name is not one that models can call.
     """
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} cannot be a tool's name: use 1 to {_LONGEST_NAME} letters, digits, '_' and '-'")
+    check_name(name)
     from authsec_core import AsyncAuthSecClient  # here, and below: the client's HTTP would double this module's import
     from authsec_core.tool import describe_secure_fetch
 
     client = _given_or_default(client)
     tool: Any = _async_tool(client, per_call) if isinstance(client, AsyncAuthSecClient) else _tool(client, per_call)
-    # The qualified name too: Python puts it into the TypeError that a model sees when it adds an argument.
-    tool.__name__ = tool.__qualname__ = name
-    tool.__doc__ = describe_secure_fetch(client)
-    made: SecureFetch | AsyncSecureFetch = tool
+    made: SecureFetch | AsyncSecureFetch = dressed(tool, name=name, doc=describe_secure_fetch(client))
     return made
 
 
@@ -172,25 +158,10 @@ def register_secure_fetch(
         ValueError: The executor already runs a function of this name, the caller has no model, or the name is not one
             that models can call.
     """
-    framework = load_autogen()
-    if not caller.llm_config:
-        raise ValueError(f"{caller.name!r} has no llm_config, so it cannot propose calls: swap caller and executor?")
-    name = name or _name_for(caller.name)
-    if executor.can_execute_function(name):
-        raise ValueError(
-            f"{executor.name!r} already runs a function {name!r}, and AutoGen would run the newer one for everybody: "
-            f"pass another name=, such as {_another_name(caller.name, name)!r}, or another executor"
-        )
+    place = Registration.of(caller, executor, name=name, prefix="fetch_secure_data")
     client = _given_or_default(client)
-    tool = make_secure_fetch(client, per_call=per_call, name=name)
-    advise(framework, caller, executor)
-    guard = _guard_of(executor, framework)
-    guard.admit(name, caller, client.mode)
-    elsewhere = refusal(_ELSEWHERE.format(executor=executor.name), client.mode)
-    executor.register_for_execution(name=name)(_guarded(tool, guard, name, elsewhere))
-    offered = _proposal(name, elsewhere)
-    caller.register_for_llm(name=name, description=description or tool.__doc__)(offered)
-    return name
+    place.add(make_secure_fetch(client, per_call=per_call, name=place.name), mode=client.mode, description=description)
+    return place.name
 
 
 def _given_or_default(client: Any) -> "AuthSecClient | AsyncAuthSecClient":
@@ -224,55 +195,3 @@ def _async_tool(client: "AsyncAuthSecClient", per_call: bool) -> AsyncSecureFetc
                 await client.release()
 
     return fetch_secure_data
-
-
-def _guarded(tool: Any, guard: Guard, name: str, elsewhere: str) -> Any:
-    """Return `tool`, which runs only where the guard has just let a call of it through.
-
-    AG2's group patterns take functions out of the executors among their members and call them themselves.
-    """
-
-    def fetch_secure_data(endpoint: str, scope: str) -> str:
-        text: str = tool(endpoint, scope) if guard.consume(name) else elsewhere
-        return text
-
-    async def fetch_secure_data_async(endpoint: str, scope: str) -> str:
-        text: str = await tool(endpoint, scope) if guard.consume(name) else elsewhere
-        return text
-
-    made: Any = fetch_secure_data_async if inspect.iscoroutinefunction(tool) else fetch_secure_data
-    made.__name__ = made.__qualname__ = name
-    made.__doc__ = tool.__doc__
-    return made
-
-
-def _proposal(name: str, answer: str) -> SecureFetch:
-    """Return a function that a model can be offered and that does nothing.
-
-    AG2 hands the functions that agents propose to executors of its own making (`initiate_group_chat`, `run`), which no
-    guard stands before.
-    """
-
-    def fetch_secure_data(endpoint: str, scope: str) -> str:  # noqa: ARG001 - the schema that the model sees
-        return answer
-
-    fetch_secure_data.__name__ = fetch_secure_data.__qualname__ = name
-    return fetch_secure_data
-
-
-def _name_for(agent: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", f"fetch_secure_data_{agent}")[:_LONGEST_NAME]
-
-
-def _another_name(agent: str, taken: str) -> str:
-    usual = _name_for(agent)
-    return usual if usual != taken else f"{usual[: _LONGEST_NAME - 2]}_2"
-
-
-def _guard_of(executor: Any, framework: Any) -> Guard:
-    guard: Guard | None = getattr(executor, _GUARD, None)
-    if guard is None:
-        guard = Guard(framework.GroupChatManager)
-        setattr(executor, _GUARD, guard)
-        guard.stand_before(executor, [framework.Agent, None])
-    return guard

@@ -63,15 +63,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _fresh_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test a process that has no client yet, has warned of nothing, and works in a folder of its own."""
-    from authsec_autogen import _advice, _environment, classic
+    from authsec_autogen import _advice, _environment, classic, secret_fetch, vault
 
     environment = type(_environment.ENVIRONMENT)()
+    vaults = type(_environment.VAULT)()
     monkeypatch.setattr(classic, "ENVIRONMENT", environment)
+    monkeypatch.setattr(secret_fetch, "VAULT", vaults)
+    monkeypatch.setattr(vault, "ASYNC_VAULT", type(_environment.ASYNC_VAULT)())
     monkeypatch.setattr(_advice, "_told", set())
     monkeypatch.chdir(tmp_path)
     yield
-    if environment._client is not None:
-        environment._client.close()
+    for made in (environment._client, vaults._client):
+        if made is not None:
+            made.close()
 
 
 @pytest.fixture

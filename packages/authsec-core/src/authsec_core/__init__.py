@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from authsec_core.vault_config import VaultConfig
     from authsec_core.vault_mock import MockVault, VaultAccess
     from authsec_core.vault_sync import AgentVaultSync
+    from authsec_core.vault_use import SecretUse
     from authsec_core.vault_values import ImportedSecrets, SecretInfo, VaultSecret, VaultToken
     from authsec_core.verify import TokenVerifier, VerifiedToken
 
@@ -100,6 +101,7 @@ __all__ = [
     "ScopeRefusedError",
     "SecretInfo",
     "SecretNotFoundError",
+    "SecretUse",
     "TokenCache",
     "TokenRejectedError",
     "TokenRequest",
@@ -152,6 +154,7 @@ _HOMES = {
         "VaultAccess",
     ),
     "vault_sync": ("AgentVaultSync",),
+    "vault_use": ("SecretUse",),
     "vault_values": (
         "ImportedSecrets",
         "SecretInfo",

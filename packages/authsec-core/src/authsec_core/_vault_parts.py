@@ -21,7 +21,7 @@ from authsec_core.vault_values import VaultToken
 if TYPE_CHECKING:
     from authsec_core.vault_mock import MockVault
 
-__all__ = ["VaultParts", "approved", "hidden"]
+__all__ = ["VaultParts", "approved", "mock_vault"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class VaultParts:
             given["mock_secrets"] = "{}"  # says that there are some; they themselves are not settings
         self.config = config = VaultConfig(**{name: value for name, value in given.items() if value is not None})
         self.clock = clock
-        self.mock = None if config.resolved_mode == "live" else _mock_vault(config, secrets, clock)
+        self.mock = None if config.resolved_mode == "live" else mock_vault(config, secrets, clock)
         if self.mock is None and secrets is not None:
             raise ConfigurationError(
                 "secrets= was given, but the settings mean LIVE mode: set AUTHSEC_MODE=mock, or drop it"
@@ -71,6 +71,15 @@ class VaultParts:
         shown = Shown(credential_of(token), is_key=False) if token is not None else self._by_key()
         return ask(asked, shown, self.rules, self.clock)
 
+    def deadline(self) -> float:
+        return self.clock.steady() + self.config.timeout
+
+    @property
+    def identity(self) -> Secret:
+        """The vault's address and the agent's own key: for a digest, and for nothing else."""
+        key = "" if self._key is None or self.mock is not None else self._key()
+        return Secret(f"{self.rules.url}\n{key}")
+
     def describe(self, name: str) -> str:
         where = "mode='mock'" if self.mock else f"url={self.rules.url!r}"
         return f"{name}({where})"
@@ -84,11 +93,6 @@ class VaultParts:
         if self.mock is not None:
             return self.mock.agent_key
         return None if self.config.key is None else Secret(self.config.key.get_secret_value())
-
-
-def hidden(token: str | VaultToken | None) -> Secret | None:
-    """Return a token as what no frame shows. It raises nothing: the caller's frame still shows the text."""
-    return token.secret if isinstance(token, VaultToken) else None if token is None else Secret(token)
 
 
 def approved(answer: VaultToken | Pending) -> VaultToken:
@@ -105,7 +109,8 @@ def approved(answer: VaultToken | Pending) -> VaultToken:
     return answer
 
 
-def _mock_vault(config: VaultConfig, given: Mapping[str, str] | MockVault | None, clock: Clock) -> MockVault:
+def mock_vault(config: VaultConfig, given: Mapping[str, str] | MockVault | None, clock: Clock) -> MockVault:
+    """Return the vault to play with that these settings mean."""
     from authsec_core.vault_mock import MockVault, of_the_environment  # not before there is such a vault
 
     if isinstance(given, MockVault):

@@ -25,6 +25,7 @@ __all__ = [
     "Received",
     "claims_of",
     "credential_of",
+    "hidden",
     "import_env",
     "list_secrets",
     "read_secret",
@@ -94,6 +95,13 @@ class Pending:
     """A token that somebody has to approve first."""
 
     approval_id: str
+
+
+def hidden(token: str | VaultToken | Secret | None) -> Secret | None:
+    """Return a token as what no frame shows. It raises nothing: the caller's frame still shows the text."""
+    if isinstance(token, VaultToken):
+        return token.secret
+    return token if token is None or isinstance(token, Secret) else Secret(token)
 
 
 def credential_of(shown: Secret) -> Secret:
@@ -253,12 +261,12 @@ def request_token(
         "description": description,
         "max_uses": max_uses,
         "ip_allowlist": None if allowed_ips is None else [str(ip_network(text)) for text in allowed_ips],
-        "approval_id": approval_id,
     }
     return Asked(
         method="POST",
         path="/tokens",
-        body=_body(members),
+        # Alone: what was approved is the token as it was asked for then.
+        body=_body(members if approval_id is None else {"approval_id": approval_id}),
         read=lambda reply: _token(reply.fields(), asked, reply),
         concerns="a token",
     )

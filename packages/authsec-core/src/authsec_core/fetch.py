@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, NoReturn
 
 from authsec_core._http import Failure, Reply
 from authsec_core.errors import AuthSecError, DownstreamDeniedError, DownstreamError, DownstreamUnavailableError
-from authsec_core.token import DelegationToken, Mode
+from authsec_core.token import DelegationToken, Mode, Secret
 
-__all__ = ["RESULT_LIMIT", "FetchResult", "read_answer"]
+__all__ = ["RESULT_LIMIT", "FetchResult", "read_answer", "read_data"]
 
 RESULT_LIMIT = 65536  # bytes of JSON that a model is shown
 _SAMPLE_NOTICE = "MOCK mode: this is invented sample data, not real data. Say so when you use it."
@@ -93,6 +93,22 @@ def read_answer(
         refused: Another token that the API has seen before, and may echo as well.
 
     Raises:
+        DownstreamError: See `read_data`.
+    """
+    sent = [part for one in (token, refused) if one is not None for part in _telling_parts(one)]
+    data = read_data(answer, sent, limit=limit)
+    return FetchResult(status="success", mode=token.mode, code=_status(answer), data=data, token=token)
+
+
+def read_data(answer: Reply | Failure, sent: Sequence[Secret], *, limit: int, removed: str = _REMOVED) -> Any:
+    """Return the data that an API answered with.
+
+    Args:
+        sent: What is taken out, should the API echo it.
+        limit: The bytes of body that were read at most.
+        removed: What then stands in its place.
+
+    Raises:
         DownstreamDeniedError: 401 or 403.
         DownstreamUnavailableError: No answer, 408, 425, 429 or 5xx.
         DownstreamError: Any other status, or a body that is neither JSON nor text, or too large.
@@ -102,11 +118,14 @@ def read_answer(
     if not 200 <= answer.status < 300:
         raise _refusal(answer.status)
     declared = "json" in answer.headers.get("Content-Type", "").lower()
-    sent = [token] if refused is None else [token, refused]
-    data = _data(answer.body, sent, text_will_do=not declared)
+    data = _data(answer.body, sent, removed, text_will_do=not declared)
     if data is _UNUSABLE:
         raise DownstreamError(f"The API's answer is {'not valid JSON' if declared else 'neither JSON nor text'}.")
-    return FetchResult(status="success", mode=token.mode, code=answer.status, data=data, token=token)
+    return data
+
+
+def _status(answer: Reply | Failure) -> int:
+    return answer.status if isinstance(answer, Reply) else 0
 
 
 def _failure(failure: Failure, limit: int) -> DownstreamError:
@@ -134,16 +153,18 @@ def _refusal(status: int) -> DownstreamError:
     return DownstreamError(f"The API answered {status}: check the endpoint.", status=status)
 
 
-def _data(body: bytes, sent: Sequence[DelegationToken], *, text_will_do: bool) -> Any:
+def _data(body: bytes, sent: Sequence[Secret], removed: str, *, text_will_do: bool) -> Any:
     """Return what the body says. It raises nothing: an error's context would hold the body."""
     try:
-        text = _without(sent, body.decode("utf-8-sig"))  # RFC 8259 section 8.1: JSON is UTF-8, and nothing is guessed
+        # RFC 8259 section 8.1: JSON is UTF-8, and nothing is guessed.
+        text = _without(sent, removed, body.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return _UNUSABLE
     data = _parsed(text)
     if data is _UNUSABLE:
         return text if text_will_do and "\0" not in text else _UNUSABLE
-    return _parsed(_without(sent, _unescaped(data))) if "\\u" in text else data
+    escaped = "\\u" in text or "\\/" in text
+    return _parsed(_without(sent, removed, _unescaped(data))) if escaped else data
 
 
 def _unescaped(data: Any) -> str:
@@ -154,13 +175,16 @@ def _unescaped(data: Any) -> str:
         return "too deep"
 
 
-def _without(sent: Sequence[DelegationToken], text: str) -> str:
-    """Take out the tokens, and the parts of them that matter, in case the API echoes a request."""
-    for token in sent:
-        for secret in (token.value, *token.value.split(".")[1:]):
-            if len(secret) >= _SHORTEST_PART:
-                text = text.replace(secret, _REMOVED)
+def _without(sent: Sequence[Secret], removed: str, text: str) -> str:
+    for secret in sent:
+        text = text.replace(secret(), removed)
     return text
+
+
+def _telling_parts(token: DelegationToken) -> list[Secret]:
+    """Return a token and the parts of it that matter, in case the API echoes a request."""
+    parts = (token.value, *token.value.split(".")[1:])
+    return [Secret(part) for part in parts if len(part) >= _SHORTEST_PART]
 
 
 def _parsed(text: str) -> Any:

@@ -19,12 +19,14 @@ from authsec_core import _vault_wire as wire
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._driving import drive_async
 from authsec_core._http import Call, Failure, Reply, send_async
-from authsec_core._vault_parts import VaultParts, approved, hidden
+from authsec_core._vault_parts import VaultParts, approved
 from authsec_core._vault_pool import shared_pool
-from authsec_core._vault_wire import Asked
+from authsec_core._vault_wire import Asked, hidden
+from authsec_core.fetch import FetchResult
 from authsec_core.token import Mode, Secret
 from authsec_core.vault_auth import VaultAuth
 from authsec_core.vault_sync import AgentVaultSync
+from authsec_core.vault_use import SecretUse
 from authsec_core.vault_values import ImportedSecrets, SecretInfo, VaultSecret, VaultToken
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class AgentVault:
         secrets: MOCK mode: path -> value, or a `MockVault` to share.
         timeout: Seconds for one call, all of it.
         ca_file: A PEM file of the certificate authorities to trust instead of the usual ones.
+        env_file: A `.env` file to read settings from; the environment wins over it.
         transport: An httpx transport to send everything through; it stays the caller's to close.
         product: Named in the `User-Agent`, as `name/version`.
 
@@ -72,13 +75,14 @@ class AgentVault:
         secrets: Mapping[str, str] | MockVault | None = None,
         timeout: float | None = None,
         ca_file: str | Path | None = None,
+        env_file: str | Path | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         product: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         key = agent_key and SecretStr(agent_key)
         del agent_key  # an error that is raised below may be reported with this frame's locals
-        given = {"vault_url": url, "agent_key": key, "timeout": timeout, "ca_file": ca_file}
+        given = {"vault_url": url, "agent_key": key, "timeout": timeout, "ca_file": ca_file, "env_file": env_file}
         self._parts = VaultParts(given, secrets=secrets, product=product, clock=clock)
         self._pool = shared_pool(self._parts, transport)
         self._closed = False
@@ -92,7 +96,7 @@ class AgentVault:
         self,
         path: str,
         *,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
         version: int | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> VaultSecret:
@@ -116,7 +120,7 @@ class AgentVault:
         secret_type: str | None = None,
         access_tier: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
     ) -> SecretInfo:
         """Keep a secret, or its next version.
 
@@ -131,14 +135,14 @@ class AgentVault:
         asked = wire.write_secret(path, held, secret_type=secret_type, access_tier=access_tier, metadata=metadata)
         return await self._do(asked, shown)
 
-    async def delete_secret(self, path: str, *, token: str | VaultToken | None = None) -> None:
+    async def delete_secret(self, path: str, *, token: str | VaultToken | Secret | None = None) -> None:
         """Destroy a secret with all of its versions."""
         shown = hidden(token)
         del token
         await self._do(wire.remove_secret(path), shown)
 
     async def list_secrets(
-        self, namespace: str | None = None, *, token: str | VaultToken | None = None
+        self, namespace: str | None = None, *, token: str | VaultToken | Secret | None = None
     ) -> tuple[SecretInfo, ...]:
         """Return what lies in a namespace and below it, without the values. None is the whole vault."""
         shown = hidden(token)
@@ -146,7 +150,7 @@ class AgentVault:
         return await self._do(wire.list_secrets(namespace), shown)
 
     async def rotate_secret(
-        self, path: str, value: str | None = None, *, token: str | VaultToken | None = None
+        self, path: str, value: str | None = None, *, token: str | VaultToken | Secret | None = None
     ) -> VaultSecret:
         """Make a new version of a secret: of this value, or of one that the vault makes up."""
         held, shown = None if value is None else Secret(value), hidden(token)
@@ -161,7 +165,7 @@ class AgentVault:
         secret_type: str | None = None,
         access_tier: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
     ) -> ImportedSecrets:
         """Keep what a `.env` text holds, whole or not at all.
 
@@ -222,7 +226,7 @@ class AgentVault:
         *,
         header: str = "Authorization",
         prefix: str | None = None,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
         origins: Iterable[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         cache_seconds: float = 0.0,
@@ -240,6 +244,35 @@ class AgentVault:
             allow_http=self._parts.config.allow_http,
             clock=self._parts.clock,
         )
+
+    async def fetch(self, endpoint: str, use: SecretUse, *, metadata: Mapping[str, str] | None = None) -> FetchResult:
+        """GET an endpoint of the API that a secret is for, with that secret, and return its data.
+
+        The policy is asked first, then the vault, then the API; each may refuse.
+
+        Args:
+            endpoint: A path relative to the API.
+            use: Which secret, and at which API.
+            metadata: What the agent says of itself, for the audit.
+
+        Raises:
+            EndpointRefusedError: The policy does not allow the endpoint; nothing was read.
+            VaultError: The secret cannot be had; the API was not called.
+            DownstreamError: The API refused, failed or answered with something unusable.
+        """
+        grant = use.policy.grant(endpoint)
+        secret = await self._do(wire.read_secret(use.path, None, metadata), use.token)
+        call = use.call(grant.url, secret, deadline=self._parts.deadline())
+        answer = await send_async(await self._pool.client(self), call, self._parts.clock)
+        return use.result(answer, secret, self.mode)
+
+    async def release(self) -> None:
+        """Close the running loop's connections where nobody else uses them; the vault stays usable, here too.
+
+        For a loop that is about to be closed without `shutdown_asyncgens`, as AutoGen's are: `asyncio.run` needs none.
+        While other tasks run, the loop goes on, and the connections stay.
+        """
+        await self._pool.leave(self, keep=True)
 
     async def aclose(self) -> None:
         """Close the running loop's connections, unless another vault uses them. May be called twice."""

@@ -6,7 +6,6 @@ request once that is under way: a redirect that httpx follows gets none.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from typing import Any
 
@@ -15,14 +14,14 @@ import httpx
 from authsec_core._clock import Clock
 from authsec_core._origin import Origin, is_loopback
 from authsec_core._origins import origins_of, url_origin
-from authsec_core.errors import ConfigurationError, EndpointRefusedError
+from authsec_core._secret_header import SecretHeader
+from authsec_core.errors import EndpointRefusedError
 from authsec_core.vault_values import VaultSecret
 
 __all__ = ["VaultAuth"]
 
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2
-_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _UNDER_WAY = "send_request_headers.complete"  # what httpcore says when it has sent them, over HTTP/1.1 and HTTP/2
+_ANOTHER = "This origin gets no secret: add it to origins= if it should."
 
 
 class VaultAuth(httpx.Auth):
@@ -59,12 +58,10 @@ class VaultAuth(httpx.Auth):
         allow_http: bool,
         clock: Clock,
     ) -> None:
-        usual = "Bearer " if header.lower() == "authorization" else ""
         self._read, self._aread = read, aread
-        self._header, self._prefix = header, usual if prefix is None else prefix
-        if not _TOKEN.fullmatch(header) or (self._prefix and not _HEADER_VALUE.fullmatch(self._prefix + "x")):
-            raise ValueError("header= is a header's name, and prefix= printable ASCII")
+        self._header = SecretHeader.of(header, prefix)
         self._origins: frozenset[Origin] | None = None if origins is None else origins_of(origins)
+        self._first: dict[str, Origin] = {}
         self._cache_seconds, self._allow_http, self._clock = cache_seconds, allow_http, clock
         self._held: tuple[VaultSecret, float] | None = None
 
@@ -108,12 +105,13 @@ class VaultAuth(httpx.Auth):
 
     def _check(self, url: httpx.URL) -> None:
         origin = url_origin(url.scheme, url.netloc)
-        if origin is not None and self._origins is None:
-            self._origins = frozenset({origin})
-        if origin is None or origin not in (self._origins or ()):
-            raise EndpointRefusedError("This origin gets no secret: add it to origins= if it should.")
+        if origin is None or (self._origins is not None and origin not in self._origins):
+            raise EndpointRefusedError(_ANOTHER)
         if origin.scheme != "https" and not self._allow_http and not is_loopback(origin.host):
             raise EndpointRefusedError("A secret does not travel over plain http: use https.")
+        # One step, so that of two requests that come first at once only one does.
+        if self._origins is None and self._first.setdefault("origin", origin) != origin:
+            raise EndpointRefusedError(_ANOTHER)
 
     def _fresh(self) -> VaultSecret | None:
         held = self._held  # read once: another thread may change it
@@ -125,12 +123,8 @@ class VaultAuth(httpx.Auth):
         return secret
 
     def _put(self, request: httpx.Request, secret: VaultSecret) -> None:
-        if not _HEADER_VALUE.fullmatch(secret.value):
-            raise ConfigurationError(
-                f"The secret {secret.path} has line ends or other characters that no header has: write it again."
-            )
-        request.headers[self._header] = self._prefix + secret.value
+        request.headers[self._header.name] = self._header.value(secret)
 
     def _take_off(self, request: httpx.Request, event: str) -> None:
         if event.endswith(_UNDER_WAY):
-            request.headers.pop(self._header, None)
+            request.headers.pop(self._header.name, None)

@@ -60,6 +60,7 @@ class VaultConfig(AuthSecConfig):
             mock_secrets: str | SecretStr | None = None,
             timeout: float | None = None,
             ca_file: str | Path | None = None,
+            env_file: str | Path | None = None,
             allow_http: bool | None = None,
         ) -> None: ...
 

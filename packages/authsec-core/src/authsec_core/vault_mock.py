@@ -7,12 +7,11 @@ they are kept in the clear.
 from __future__ import annotations
 
 import json
-import re
 import secrets as randomness
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -20,23 +19,32 @@ from urllib.parse import urlsplit
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._fork import renew_after_fork
 from authsec_core._http import Call, Reply
+from authsec_core._mock_records import (
+    TIERS,
+    Answer,
+    Approval,
+    Kept,
+    Refusal,
+    Token,
+    meaning,
+    pairs_of,
+    tier_of,
+    used,
+)
 from authsec_core.errors import ConfigurationError
 from authsec_core.token import Secret
 from authsec_core.vault_scopes import (
     VaultAction,
-    VaultScope,
     check_path,
     parse_vault_scopes,
-    split_path,
 )
 
 __all__ = ["MockVault", "VaultAccess"]
 
 AccessTier = Literal["standard", "sensitive", "critical"]
-_TIERS: Final = ("standard", "sensitive", "critical")
 _CLAIMS: Final = {"X-Agent-Name": "agent_name", "X-Access-Reason": "reason", "X-Conversation-ID": "conversation_id"}
 _TTL: Final = 3600.0  # seconds
-_ACTIONS: Final[tuple[VaultAction, ...]] = ("read", "write", "delete")
+_TELLING: Final = 8  # characters; anything shorter is found by accident
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +89,9 @@ class MockVault:
     ) -> None:
         self.agent_key = Secret("agk_mock." + randomness.token_urlsafe(32))
         self._scopes, self._clock = parse_vault_scopes(scopes), clock
-        self._kept: dict[str, list[_Kept]] = {}
-        self._tokens: dict[str, _Token] = {}  # by their text
-        self._approvals: dict[str, _Approval] = {}
+        self._kept: dict[str, list[Kept]] = {}
+        self._tokens: dict[str, Token] = {}  # by their text
+        self._approvals: dict[str, Approval] = {}
         self._accesses: list[VaultAccess] = []
         self._lock = threading.Lock()  # guards the four above
         renew_after_fork(self)
@@ -98,10 +106,10 @@ class MockVault:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every secret, key and token that there was, for a scan of what a program showed."""
+        """Every key, token and secret of 8 characters or more that there was, for `assert_no_secret`."""
         with self._lock:
             values = [kept.value for versions in self._kept.values() for kept in versions]
-            return (self.agent_key(), *self._tokens, *values)
+            return (self.agent_key(), *self._tokens, *(value for value in values if len(value) >= _TELLING))
 
     def register(
         self, path: str, value: str, *, access_tier: AccessTier = "standard", metadata: Mapping[str, str] | None = None
@@ -143,16 +151,16 @@ class MockVault:
         """Answer one message, as `/v1` of the vault would."""
         words = {name.lower(): value for name, value in headers.items()}
         claimed = {name: words[header.lower()] for header, name in _CLAIMS.items() if header.lower() in words}
-        action, subject = _meaning(method, path.removeprefix("/v1/"))
+        action, subject = meaning(method, path.removeprefix("/v1/"))
         members = {**params, **json.loads(content or b"{}")}
-        token: _Token | None = None
+        token: Token | None = None
         with self._lock:
             try:
                 token = self._proven(words.get("authorization", "").removeprefix("Bearer "))
                 subject = subject or str(members.get("namespace") or "")
                 status, fields = self._deeds[action](subject, members, token)
                 decision = "allow"
-            except _Refusal as refusal:
+            except Refusal as refusal:
                 status, decision = refusal.status, refusal.code
                 fields = {"error": {"code": refusal.code, "message": str(refusal)}}
             token_id = None if token is None else token.token_id
@@ -172,7 +180,7 @@ class MockVault:
         return self
 
     @property
-    def _deeds(self) -> dict[str, Callable[[str, dict[str, Any], _Token | None], _Answer]]:
+    def _deeds(self) -> dict[str, Callable[[str, dict[str, Any], Token | None], Answer]]:
         return {
             "read": self._read,
             "write": self._write,
@@ -184,58 +192,58 @@ class MockVault:
             "revoke": self._revoke,
         }
 
-    def _proven(self, credential: str) -> _Token | None:
+    def _proven(self, credential: str) -> Token | None:
         """Return the token that was shown; None is the agent's own key."""
         if credential == self.agent_key():
             return None
         token = self._tokens.get(credential)
         if token is None or token.is_revoked or self._clock.wall() >= token.expires_at:
-            raise _Refusal(401, "UNAUTHORIZED", "an agent key or a vault token is needed, and none that is good came")
+            raise Refusal(401, "UNAUTHORIZED", "an agent key or a vault token is needed, and none that is good came")
         return token
 
-    def _permit(self, token: _Token | None, action: VaultAction, path: str, tier: str = "standard") -> None:
+    def _permit(self, token: Token | None, action: VaultAction, path: str, tier: str = "standard") -> None:
         """See that this may be done, and count the use."""
         if token is not None and token.max_uses is not None and token.uses >= token.max_uses:
-            raise _Refusal(410, "TOKEN_EXHAUSTED", "this token has been used as often as it can be")
+            raise Refusal(410, "TOKEN_EXHAUSTED", "this token has been used as often as it can be")
         by_token = token is None or any(scope.covers(action, path) for scope in token.scopes)
         if not by_token or not any(scope.covers(action, path) for scope in self._scopes):
-            raise _Refusal(403, "SCOPE_DENIED", f"no scope allows to {action} this secret")
-        if _TIERS.index(tier) > _TIERS.index("standard" if token is None else token.tier):
-            raise _Refusal(403, "APPROVAL_REQUIRED", "a token for this secret has to be approved")
+            raise Refusal(403, "SCOPE_DENIED", f"no scope allows to {action} this secret")
+        if TIERS.index(tier) > TIERS.index("standard" if token is None else token.tier):
+            raise Refusal(403, "APPROVAL_REQUIRED", "a token for this secret has to be approved")
 
-    def _found(self, path: str, token: _Token | None, action: VaultAction, version: int | None = None) -> _Kept:
+    def _found(self, path: str, token: Token | None, action: VaultAction, version: int | None = None) -> Kept:
         versions = self._kept.get(path, [])
         wanted = [kept for kept in versions if version in (None, kept.version) and not kept.is_destroyed]
         self._permit(token, action, path, wanted[-1].tier if wanted else "standard")
         if not wanted:
-            raise _Refusal(404, "SECRET_NOT_FOUND", "there is no such secret")
+            raise Refusal(404, "SECRET_NOT_FOUND", "there is no such secret")
         return wanted[-1]
 
-    def _read(self, path: str, members: dict[str, Any], token: _Token | None) -> _Answer:
+    def _read(self, path: str, members: dict[str, Any], token: Token | None) -> Answer:
         version = members.get("version")
         found = self._found(path, token, "read", None if version is None else int(version))
-        return _used(token, 200, found.said() | {"value": found.value})
+        return used(token, 200, found.said() | {"value": found.value})
 
-    def _write(self, path: str, members: dict[str, Any], token: _Token | None) -> _Answer:
+    def _write(self, path: str, members: dict[str, Any], token: Token | None) -> Answer:
         held = [kept.tier for kept in self._kept.get(path, []) if not kept.is_destroyed]
         self._permit(token, "write", path, held[-1] if held else "standard")
-        return _used(token, 200, self._keep(path, members).said())
+        return used(token, 200, self._keep(path, members).said())
 
-    def _rotate(self, path: str, members: dict[str, Any], token: _Token | None) -> _Answer:
+    def _rotate(self, path: str, members: dict[str, Any], token: Token | None) -> Answer:
         found = self._found(path, token, "write")
         value = members.get("value") or randomness.token_urlsafe(32)
         kept = self._keep(path, {**found.said(), "value": value})
-        return _used(token, 200, kept.said() | {"value": value})
+        return used(token, 200, kept.said() | {"value": value})
 
-    def _delete(self, path: str, members: dict[str, Any], token: _Token | None) -> _Answer:
+    def _delete(self, path: str, members: dict[str, Any], token: Token | None) -> Answer:
         self._found(path, token, "delete")
         self._kept[path] = [replace(kept, value="", is_destroyed=True) for kept in self._kept[path]]
-        return _used(token, 204, None)
+        return used(token, 204, None)
 
-    def _list(self, namespace: str, members: dict[str, Any], token: _Token | None) -> _Answer:
+    def _list(self, namespace: str, members: dict[str, Any], token: Token | None) -> Answer:
         every = [self._scopes] + ([] if token is None else [token.scopes])
         if not all(any(scope.reaches("read", namespace) for scope in scopes) for scopes in every):
-            raise _Refusal(403, "SCOPE_DENIED", "no scope allows to read what could lie here")
+            raise Refusal(403, "SCOPE_DENIED", "no scope allows to read what could lie here")
         items = [
             versions[-1].said()
             for path, versions in sorted(self._kept.items())
@@ -243,38 +251,41 @@ class MockVault:
             and not versions[-1].is_destroyed
             and all(any(scope.covers("read", path) for scope in scopes) for scopes in every)
         ]
-        return _used(token, 200, {"namespace": namespace or None, "items": items})
+        return used(token, 200, {"namespace": namespace or None, "items": items})
 
-    def _import(self, namespace: str, members: dict[str, Any], token: _Token | None) -> _Answer:
-        pairs, bad = _pairs(str(members.get("content", "")))
+    def _import(self, namespace: str, members: dict[str, Any], token: Token | None) -> Answer:
+        pairs, bad = pairs_of(str(members.get("content", "")))
         if bad:
-            raise _Refusal(400, "VALIDATION_ERROR", ", ".join(f"line {number} cannot be read" for number in bad))
+            raise Refusal(400, "VALIDATION_ERROR", ", ".join(f"line {number} cannot be read" for number in bad))
         for name in pairs:
             self._permit(token, "write", f"{namespace}/{name}")
         for name, value in pairs.items():
             self._keep(f"{namespace}/{name}", {**members, "value": value})
         keys = list(pairs)
-        return _used(
+        return used(
             token,
             200,
             {"namespace": namespace, "imported": keys, "imported_count": len(keys), "skipped": 0, "keys": keys},
         )
 
-    def _issue(self, subject: str, members: dict[str, Any], token: _Token | None) -> _Answer:
+    def _issue(self, subject: str, members: dict[str, Any], token: Token | None) -> Answer:
         if token is not None:
-            raise _Refusal(403, "SCOPE_DENIED", "a vault token may not ask for another")
+            raise Refusal(403, "SCOPE_DENIED", "a vault token may not ask for another")
+        approval_id = members.get("approval_id")
+        if approval_id is not None:
+            members = self._approved(approval_id).members
         scopes = parse_vault_scopes(members["scopes"])
         if not all(any(mine.includes(scope) for mine in self._scopes) for scope in scopes):
-            raise _Refusal(403, "SCOPE_DENIED", "the agent itself may not do all of this")
-        tier = max((_tier_of(scopes, path, kept) for path, kept in self._kept.items()), default=0)
-        if tier and (pending := self._pending(members.get("approval_id"), scopes)) is not None:
+            raise Refusal(403, "SCOPE_DENIED", "the agent itself may not do all of this")
+        tier = max((tier_of(scopes, path, kept) for path, kept in self._kept.items()), default=0)
+        if tier and (pending := self._pending(approval_id, members)) is not None:
             return 200, {"requires_approval": True, "approval_id": pending, "scopes": members["scopes"]}
         token_id = randomness.token_hex(8)
         text = f"vlt_mock_{token_id}.{randomness.token_urlsafe(32)}"
-        made = self._tokens[text] = _Token(
+        made = self._tokens[text] = Token(
             token_id=token_id,
             scopes=scopes,
-            tier=_TIERS[tier],
+            tier=TIERS[tier],
             max_uses=members.get("max_uses"),
             expires_at=self._clock.wall() + float(members.get("ttl") or _TTL),
         )
@@ -286,30 +297,33 @@ class MockVault:
             "requires_approval": False,
         }
 
-    def _pending(self, approval_id: str | None, scopes: tuple[VaultScope, ...]) -> str | None:
+    def _pending(self, approval_id: str | None, members: dict[str, Any]) -> str | None:
         """Return what has to be approved first, or None once it was."""
         if approval_id is None:
             approval_id = randomness.token_hex(8)
-            self._approvals[approval_id] = _Approval(scopes)
-        approval = self._approvals.get(approval_id)
-        if approval is None or approval.scopes != scopes or approval.state == "denied":
-            raise _Refusal(403, "SCOPE_DENIED", "this was denied, or has ended")
-        if approval.state == "pending":
+            self._approvals[approval_id] = Approval(members)
+        if self._approved(approval_id).state == "pending":
             return approval_id
         del self._approvals[approval_id]
         return None
 
-    def _revoke(self, token_id: str, members: dict[str, Any], token: _Token | None) -> _Answer:
+    def _approved(self, approval_id: str) -> Approval:
+        approval = self._approvals.get(approval_id)
+        if approval is None or approval.state == "denied":
+            raise Refusal(403, "SCOPE_DENIED", "this was denied, or has ended")
+        return approval
+
+    def _revoke(self, token_id: str, members: dict[str, Any], token: Token | None) -> Answer:
         found = next((each for each in self._tokens.values() if each.token_id == token_id), None)
         if token is not None or found is None:
-            raise _Refusal(403 if token else 404, "SCOPE_DENIED" if token else "SECRET_NOT_FOUND", "no such token")
+            raise Refusal(403 if token else 404, "SCOPE_DENIED" if token else "SECRET_NOT_FOUND", "no such token")
         found.is_revoked = True
         return 204, None
 
-    def _keep(self, path: str, members: Mapping[str, Any]) -> _Kept:
+    def _keep(self, path: str, members: Mapping[str, Any]) -> Kept:
         versions = self._kept.setdefault(path, [])
         now = self._clock.wall()
-        kept = _Kept(
+        kept = Kept(
             path=path,
             value=members["value"],
             version=len(versions) + 1,
@@ -341,93 +355,3 @@ def of_the_environment(secrets: Secret | None) -> MockVault:
         return MockVault(held)
     except ValueError as exc:
         raise ConfigurationError(f"AUTHSEC_MOCK_SECRETS: {exc}") from exc
-
-
-class _Refusal(Exception):  # noqa: N818 -- an answer, which never leaves this module
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-
-_Answer = tuple[int, "dict[str, Any] | None"]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Token:
-    token_id: str
-    scopes: tuple[VaultScope, ...]
-    tier: str
-    max_uses: int | None
-    expires_at: float
-    uses: int = 0
-    is_revoked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Approval:
-    scopes: tuple[VaultScope, ...]
-    state: Literal["pending", "approved", "denied"] = "pending"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
-    path: str
-    value: str = field(repr=False)
-    version: int
-    kind: str
-    tier: str
-    metadata: Mapping[str, str]
-    created_at: float
-    updated_at: float
-    is_destroyed: bool = False
-
-    def said(self) -> dict[str, Any]:
-        namespace, key = split_path(self.path)
-        return {
-            "namespace": namespace,
-            "key": key,
-            "path": self.path,
-            "version": self.version,
-            "secret_type": self.kind,
-            "access_tier": self.tier,
-            "metadata": dict(self.metadata),
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-        }
-
-
-def _meaning(method: str, place: str) -> tuple[str, str]:
-    """Return what is asked, and for what, as far as the address says it."""
-    kind, _, rest = place.partition("/")
-    if kind == "tokens":
-        return ("issue", "") if method == "POST" else ("revoke", rest)
-    if method == "POST":
-        return ("import", "") if rest == "import" else ("rotate", rest.removesuffix("/rotate"))
-    if not rest:
-        return "list", ""
-    return {"GET": "read", "PUT": "write", "DELETE": "delete"}[method], rest
-
-
-def _used(token: _Token | None, status: int, fields: dict[str, Any] | None) -> _Answer:
-    if token is not None:
-        token.uses += 1
-    return status, fields
-
-
-def _tier_of(scopes: tuple[VaultScope, ...], path: str, versions: list[_Kept]) -> int:
-    covered = any(scope.covers(action, path) for scope in scopes for action in _ACTIONS)
-    return _TIERS.index(versions[-1].tier) if covered and not versions[-1].is_destroyed else 0
-
-
-def _pairs(content: str) -> tuple[dict[str, str], list[int]]:
-    """Return what a `.env` text holds, and the numbers of the lines that are none."""
-    pairs, bad = {}, []
-    for number, line in enumerate(content.splitlines(), 1):
-        name, is_there, value = line.strip().removeprefix("export ").partition("=")
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        if not is_there or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name.strip()):
-            bad.append(number)
-        else:
-            pairs[name.strip()] = value.strip().strip("'\"")
-    return pairs, bad

@@ -16,10 +16,12 @@ from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._driving import drive
 from authsec_core._http import Call, Failure, Reply, send
 from authsec_core._pool import Pool
-from authsec_core._vault_parts import VaultParts, approved, hidden
-from authsec_core._vault_wire import Asked
+from authsec_core._vault_parts import VaultParts, approved
+from authsec_core._vault_wire import Asked, hidden
+from authsec_core.fetch import FetchResult
 from authsec_core.token import Mode, Secret
 from authsec_core.vault_auth import VaultAuth
+from authsec_core.vault_use import SecretUse
 from authsec_core.vault_values import ImportedSecrets, SecretInfo, VaultSecret, VaultToken
 
 if TYPE_CHECKING:
@@ -44,13 +46,14 @@ class AgentVaultSync:
         secrets: Mapping[str, str] | MockVault | None = None,
         timeout: float | None = None,
         ca_file: str | Path | None = None,
+        env_file: str | Path | None = None,
         transport: httpx.BaseTransport | None = None,
         product: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         key = agent_key and SecretStr(agent_key)
         del agent_key  # an error that is raised below may be reported with this frame's locals
-        given = {"vault_url": url, "agent_key": key, "timeout": timeout, "ca_file": ca_file}
+        given = {"vault_url": url, "agent_key": key, "timeout": timeout, "ca_file": ca_file, "env_file": env_file}
         self._parts = VaultParts(given, secrets=secrets, product=product, clock=clock)
         self._pool = Pool(self._parts.options, transport)
 
@@ -63,7 +66,7 @@ class AgentVaultSync:
         self,
         path: str,
         *,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
         version: int | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> VaultSecret:
@@ -80,7 +83,7 @@ class AgentVaultSync:
         secret_type: str | None = None,
         access_tier: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
     ) -> SecretInfo:
         """Keep a secret, or its next version. See `AgentVault.set_secret`."""
         held, shown = Secret(value), hidden(token)
@@ -88,14 +91,14 @@ class AgentVaultSync:
         asked = wire.write_secret(path, held, secret_type=secret_type, access_tier=access_tier, metadata=metadata)
         return self._do(asked, shown)
 
-    def delete_secret(self, path: str, *, token: str | VaultToken | None = None) -> None:
+    def delete_secret(self, path: str, *, token: str | VaultToken | Secret | None = None) -> None:
         """Destroy a secret with all of its versions."""
         shown = hidden(token)
         del token
         self._do(wire.remove_secret(path), shown)
 
     def list_secrets(
-        self, namespace: str | None = None, *, token: str | VaultToken | None = None
+        self, namespace: str | None = None, *, token: str | VaultToken | Secret | None = None
     ) -> tuple[SecretInfo, ...]:
         """Return what lies in a namespace and below it. See `AgentVault.list_secrets`."""
         shown = hidden(token)
@@ -103,7 +106,7 @@ class AgentVaultSync:
         return self._do(wire.list_secrets(namespace), shown)
 
     def rotate_secret(
-        self, path: str, value: str | None = None, *, token: str | VaultToken | None = None
+        self, path: str, value: str | None = None, *, token: str | VaultToken | Secret | None = None
     ) -> VaultSecret:
         """Make a new version of a secret. See `AgentVault.rotate_secret`."""
         held, shown = None if value is None else Secret(value), hidden(token)
@@ -118,7 +121,7 @@ class AgentVaultSync:
         secret_type: str | None = None,
         access_tier: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
     ) -> ImportedSecrets:
         """Keep what a `.env` text holds. See `AgentVault.import_env`."""
         held, shown = Secret(content), hidden(token)
@@ -159,7 +162,7 @@ class AgentVaultSync:
         *,
         header: str = "Authorization",
         prefix: str | None = None,
-        token: str | VaultToken | None = None,
+        token: str | VaultToken | Secret | None = None,
         origins: Iterable[str] | None = None,
         metadata: Mapping[str, str] | None = None,
         cache_seconds: float = 0.0,
@@ -177,6 +180,14 @@ class AgentVaultSync:
             allow_http=self._parts.config.allow_http,
             clock=self._parts.clock,
         )
+
+    def fetch(self, endpoint: str, use: SecretUse, *, metadata: Mapping[str, str] | None = None) -> FetchResult:
+        """GET an endpoint of the API that a secret is for, with that secret. See `AgentVault.fetch`."""
+        grant = use.policy.grant(endpoint)
+        secret = self._do(wire.read_secret(use.path, None, metadata), use.token)
+        call = use.call(grant.url, secret, deadline=self._parts.deadline())
+        answer = send(self._pool.client(), call, self._parts.clock)
+        return use.result(answer, secret, self.mode)
 
     def close(self) -> None:
         """Close the connections. May be called twice."""

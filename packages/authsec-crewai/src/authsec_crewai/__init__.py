@@ -1,4 +1,4 @@
-"""CrewAI agents that fetch protected data with short-lived, scoped delegation tokens.
+"""CrewAI agents that fetch protected data with short-lived, scoped delegation tokens, or with secrets of the vault.
 
 The names are loaded when they are first used: importing this package loads no CrewAI and no cryptography.
 """
@@ -15,14 +15,25 @@ if TYPE_CHECKING:
     from authsec_core.config import AuthSecConfig
     from authsec_crewai._retention import AuthSecCrewAIWarning, forget_tool_results
     from authsec_crewai.tools import AuthSecSecureFetchTool
+    from authsec_crewai.vault_tools import AuthSecSecretFetchTool, AuthSecVaultTool
 
-__all__ = ["AuthSecClient", "AuthSecConfig", "AuthSecCrewAIWarning", "AuthSecSecureFetchTool", "forget_tool_results"]
+__all__ = [
+    "AuthSecClient",
+    "AuthSecConfig",
+    "AuthSecCrewAIWarning",
+    "AuthSecSecretFetchTool",
+    "AuthSecSecureFetchTool",
+    "AuthSecVaultTool",
+    "forget_tool_results",
+]
 
 _HOMES = {
     "AuthSecClient": "authsec_core.client",
     "AuthSecConfig": "authsec_core.config",
     "AuthSecCrewAIWarning": "authsec_crewai._retention",
+    "AuthSecSecretFetchTool": "authsec_crewai.vault_tools",
     "AuthSecSecureFetchTool": "authsec_crewai.tools",
+    "AuthSecVaultTool": "authsec_crewai.vault_tools",
     "forget_tool_results": "authsec_crewai._retention",
 }
 

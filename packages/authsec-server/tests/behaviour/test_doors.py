@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from behaviour.support import OpenSite, Site
+from behaviour.vault_support import say, token
 
 from authsec_core.testing import SigningKey
 from authsec_core.wire import DELEGATION_TOKEN_PATH
@@ -29,9 +30,12 @@ PUBLIC = {
     "/authsec/.well-known/oauth-authorization-server",
     "/.well-known/oauth-authorization-server/authsec",
     "/authsec/statuslists/{number}",
+    "/v1/health",
 }
 OAUTH = frozenset(f"/authsec/oauth2/{name}" for name in ("token", "introspect", "revoke"))
 OF_AGENTS = OAUTH | {DELEGATION_TOKEN_PATH}
+# Where agents' keys and vault tokens are good, and nobody else's: not even an operator's.
+OF_THE_VAULT = re.compile(r"/v1/(me|tokens|secrets)(/.*)?")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "QUERY")
 # What a role below admin may do, said here once more and not taken from the code.
 READS_BY_POST = {("POST", "/api/v1/tokens/dry-run")}
@@ -96,7 +100,10 @@ def schema(site: Site) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def doors(site: Site, schema: dict[str, Any]) -> list[Door]:
     """Every operation that is not public, each at the address of something that exists."""
-    agent = site.onboard()
+    agent = site.onboard(vault="secrets:*:*")
+    secret = {"value": "canary"}
+    assert say(site, "PUT", "/secrets/production/openai/key", agent.agent_key, json=secret).status_code == 200
+    wish = {"scopes": ["secrets:read:*"], "access_tier": "sensitive"}
     operator, _ = site.operator("auditor", name="somebody")
     key = SigningKey.generate()
     issuer = {"name": "somebody", "kind": "users", "issuer": "https://somebody.example"}
@@ -110,9 +117,17 @@ def doors(site: Site, schema: dict[str, Any]) -> list[Door]:
         "issuer_id": site.admin("POST", "/issuers", json={**issuer, "jwks": {"keys": [dict(key.jwk)]}})["issuer_id"],
         "operator_id": operator,
         "token_id": site.admin("GET", f"/operators/{operator}/tokens")["items"][0]["token_id"],
+        "agent_id": agent.client_id,
+        "approval_id": say(site, "POST", "/tokens", agent.agent_key, json=wish).json()["approval_id"],
+        "path": "production/openai/key",
     }
+    in_the_vault = {**values, "token_id": token(site, agent, "secrets:read:*").partition(".")[0]}
     return [
-        Door(method.upper(), template, template.format_map(values))
+        Door(
+            method.upper(),
+            template,
+            template.format_map(in_the_vault if OF_THE_VAULT.fullmatch(template) else values),
+        )
         for template, operations in schema["paths"].items()
         if template not in PUBLIC
         for method in operations
@@ -196,18 +211,23 @@ def test_what_is_public_says_nothing_of_anyone(site: Site, line: Line) -> None:
 def test_nothing_opens_to_a_proof_that_is_none(
     site: Site, line: Line, doors: list[Door], bad_proofs: Mapping[str, list[str]]
 ) -> None:
-    """Every operation × every bad proof is 401 in the shape of a problem; one text for all; and nothing has changed."""
+    """Every operation × every bad proof is 401 in the shape of its errors; one text for all; nothing has changed."""
     before = changes(site)
     answers = set()
     for door in doors:
-        if door.template in OF_AGENTS:
+        if door.template in OF_AGENTS or OF_THE_VAULT.fullmatch(door.template):
             continue  # agents prove themselves there: the tests below
         for what, values in bad_proofs.items():
             status, headers, body = line(door.method, door.path, [("Authorization", value) for value in values])
             assert status == 401, (str(door), what, status)
             assert headers["www-authenticate"] == "Bearer"
-            assert headers["content-type"] == "application/problem+json"
-            answers.add((json.loads(body)["detail"], json.loads(body)["code"]))
+            if door.template.startswith("/v1/"):
+                assert json.loads(body)["error"]["code"] == "UNAUTHORIZED"
+                answers.add(json.loads(body)["error"]["message"])
+            else:
+                assert headers["content-type"] == "application/problem+json"
+                assert json.loads(body)["code"] == "unauthenticated"
+                answers.add(json.loads(body)["detail"])
     assert len(answers) == 1, "which proof comes how near is for the audit, and not for who tries"
     assert changes(site) == before
 
@@ -226,6 +246,39 @@ def test_the_endpoint_of_agents_wants_an_agent_key(site: Site, bad_proofs: Mappi
         status, _, body = line("GET", f"{DELEGATION_TOKEN_PATH}?client_id={agent.client_id}", headers)
         assert status == 401, what
         assert set(json.loads(body)) == {"error", "details"}
+
+
+@pytest.mark.req("RA1")
+def test_the_vault_wants_an_agent_key_or_a_vault_token(
+    site: Site, line: Line, doors: list[Door], bad_proofs: Mapping[str, list[str]]
+) -> None:
+    """No operator's token opens it, not even a good one, nor does any bad proof; nothing of it comes out or changes."""
+    agent, other = site.onboard(vault="secrets:*:*"), site.onboard(vault="secrets:*:*")
+    vault_token = token(site, agent, "secrets:*:*")
+    proofs = {
+        **bad_proofs,
+        "the admin's token": [f"Bearer {site.authority.admin_token}"],
+        "a key, cut": [f"Bearer {agent.agent_key[:-1]}"],
+        "a key twice": [f"Bearer {agent.agent_key}"] * 2,
+        "a key in another scheme": [f"Basic {b64encode(f'{agent.client_id}:{agent.agent_key}'.encode()).decode()}"],
+        "a key with another's secret": [f"Bearer {agent.key_id}.{other.agent_key.partition('.')[2]}"],
+        "a token with the key's secret": [
+            f"Bearer {vault_token.partition('.')[0]}.{agent.agent_key.partition('.')[2]}"
+        ],
+        "a key with the token's secret": [f"Bearer {agent.key_id}.{vault_token.partition('.')[2]}"],
+    }
+    del proofs["an agent key"]
+    before = changes(site)
+    of_the_vault = [door for door in doors if OF_THE_VAULT.fullmatch(door.template)]
+    assert len(of_the_vault) > 8
+    for door in of_the_vault:
+        for what, values in proofs.items():
+            status, headers, body = line(door.method, door.path, [("Authorization", value) for value in values])
+            assert status == 401, (str(door), what, status)
+            assert headers["www-authenticate"] == "Bearer"
+            assert json.loads(body)["error"]["code"] == "UNAUTHORIZED"
+            assert b"canary" not in body
+    assert changes(site) == before
 
 
 @pytest.mark.req("RA1")
@@ -266,7 +319,9 @@ def test_other_methods_open_nothing(site: Site, line: Line, doors: list[Door]) -
                 continue
             assert line(method, path)[0] in (400, 401, 405), (method, path)
             if method not in ("get", "QUERY") and "/dry-run" not in path:  # as a GET that would be a token's id
-                assert line(method, path, [admin])[0] == 405, (method, path)
+                # What follows `/v1/secrets/` may be a path, which is then asked for without a good proof.
+                refused = (401, 405) if path.startswith("/v1/secrets/") else (405,)
+                assert line(method, path, [admin])[0] in refused, (method, path)
     assert changes(site) == before
 
 
@@ -335,16 +390,16 @@ def test_a_role_opens_what_it_is_for_and_no_more(site: Site, line: Line, doors: 
     before = changes(site)
     kept_out = 0
     for door in doors:
-        if door.template in OF_AGENTS:
+        if door.template in OF_AGENTS or OF_THE_VAULT.fullmatch(door.template):
             continue
         reads = door.method == "GET" or (door.method, door.template) in READS_BY_POST
-        for token, may in (
+        for bearer, may in (
             (auditor, reads),
             (operator, reads or not ADMINS_ONLY.fullmatch(str(door))),
         ):
             if may and not reads:
                 continue  # it would be done
-            status, _, _ = line(door.method, door.path, [("Authorization", f"Bearer {token}")])
+            status, _, _ = line(door.method, door.path, [("Authorization", f"Bearer {bearer}")])
             assert (status == 403) is not may, (str(door), status)
             kept_out += not may
     assert kept_out > 15

@@ -13,7 +13,16 @@ from authsec_core._origin import is_loopback, origin_of
 from authsec_core.cli._observed import Contact, certificate_problem, reason
 from authsec_core.cli._outcome import Finding
 
-__all__ = ["SKIPPED_UNREACHED", "check_api", "check_authority", "check_clock", "check_tls", "offset", "skipped"]
+__all__ = [
+    "BEHIND",
+    "SKIPPED_UNREACHED",
+    "check_api",
+    "check_authority",
+    "check_clock",
+    "check_tls",
+    "offset",
+    "skipped",
+]
 
 SKIPPED_UNREACHED: Final = "the authority was not reached"
 _SOON: Final = 14  # days before a certificate's end from which it is a warning
@@ -22,7 +31,7 @@ _STORED: Final = 5.0  # seconds between `iat` and `Date` from which a token was 
 _TOLERATED: Final = 5.0  # seconds: the leeway that verifiers have by default
 _HOPELESS: Final = 300.0  # seconds: the most leeway that a verifier can be given
 
-_BEHIND = {
+BEHIND: Final = {
     "timeout": "it did not answer in time",
     "cut": "it broke the connection off, or does not speak HTTP",
     "too_large": "its answer is too large",
@@ -51,7 +60,7 @@ def check_authority(contacts: Sequence[Contact]) -> Finding:
             message=f"{origin} is there, but no safe connection came about",
             mend="see tls",
         )
-    why = _BEHIND.get(first.trouble or "") or reason(first.cause)
+    why = BEHIND.get(first.trouble or "") or reason(first.cause)
     return Finding(
         check="authority",
         status="fail",
@@ -125,7 +134,7 @@ def check_api(contact: Contact) -> Finding:
     origin = origin_of(contact.url)
     status = contact.status
     if status is None:
-        why = _BEHIND.get(contact.trouble or "") or reason(contact.cause)
+        why = BEHIND.get(contact.trouble or "") or reason(contact.cause)
         return Finding(
             check="api",
             status="fail",

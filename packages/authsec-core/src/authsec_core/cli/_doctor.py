@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from dotenv import dotenv_values
@@ -15,16 +14,17 @@ from dotenv import dotenv_values
 from authsec_core._clock import Clock
 from authsec_core._jwks import parse_keys
 from authsec_core._jws import parse_json, parse_jws
+from authsec_core._options import Options
 from authsec_core._parts import Parts
 from authsec_core._version import __version__
 from authsec_core.cli._arguments import Arguments
-from authsec_core.cli._checks import SKIPPED_UNREACHED, check_api, check_authority, check_clock, check_tls, skipped
+from authsec_core.cli._checks import SKIPPED_UNREACHED, check_api, check_authority, check_clock, check_tls
 from authsec_core.cli._grants import ProofKind, check_keys, check_proof, check_scopes, check_token
 from authsec_core.cli._observed import Contact, Exchanged, decoded
-from authsec_core.cli._outcome import Finding, Outcome, known_secrets, outcome
+from authsec_core.cli._outcome import Finding, Outcome, known_secrets
 from authsec_core.cli._probes import Probes
+from authsec_core.cli._report import Report
 from authsec_core.cli._settings import (
-    Setting,
     check_mode,
     check_names,
     check_settings,
@@ -32,15 +32,16 @@ from authsec_core.cli._settings import (
     settings_seen,
     unknown_variables,
 )
+from authsec_core.cli._vault_doctor import check_vault, vault_alone
 from authsec_core.config import AuthSecConfig
 from authsec_core.errors import AuthSecError, ConfigurationError, TokenRejectedError
 from authsec_core.mock import MOCK_CLIENT_ID
 from authsec_core.source import TokenRequest
-from authsec_core.token import MOCK_ISSUER, DelegationToken, Secret
+from authsec_core.token import MOCK_ISSUER, DelegationToken
 from authsec_core.verify import TokenVerifier
 
 if TYPE_CHECKING:
-    from authsec_core.token import Mode
+    pass
 
 __all__ = ["doctor"]
 
@@ -48,37 +49,9 @@ _TTL: Final = 60.0  # seconds: the token is looked at once and thrown away
 _LEEWAY: Final = 300.0  # seconds: a wrong clock has a finding of its own
 _LONGEST_TOKEN: Final = 8192  # characters, as `verify` has it
 _JWKS: Final = "/authsec/.well-known/jwks.json"
+_PRODUCT: Final = f"authsec-cli/{__version__}"
+_DELEGATION: Final = ("authority", "tls", "clock", "proof", "scopes", "keys", "token", "api", "api_tls")
 _FIELDS: Final = tuple(AuthSecConfig.model_fields)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Report:
-    """What has been found so far."""
-
-    mode: Mode | None = None
-    settings: Sequence[Setting] = ()
-    findings: list[Finding] = field(default_factory=list)
-    secrets: list[Secret] = field(default_factory=list)
-
-    def skip(self, why: str, *checks: str) -> None:
-        self.findings += [skipped(check, why) for check in checks]
-
-    def refuse_settings(self, message: str) -> None:
-        """Some settings are found wrong only when they are put to use."""
-        mend = "mend the setting that it names, then run doctor again"
-        self.findings = [finding for finding in self.findings if finding.check != "settings"]
-        self.findings.append(Finding(check="settings", status="fail", message=message, mend=mend))
-
-    def outcome(self) -> Outcome:
-        failed = any(finding.status == "fail" for finding in self.findings)
-        document = {
-            "version": __version__,
-            "ok": not failed,
-            "mode": self.mode,
-            "settings": [setting.document() for setting in self.settings],
-            "findings": [finding.document() for finding in self.findings],
-        }
-        return outcome("doctor", document, failed=failed, secrets=self.secrets)
 
 
 def doctor(arguments: Arguments, clock: Clock, notify: Callable[[str], None]) -> Outcome:
@@ -89,19 +62,22 @@ def doctor(arguments: Arguments, clock: Clock, notify: Callable[[str], None]) ->
         clock: Ours, which the authority's is held against.
         notify: Told what is being done.
     """
-    report = _Report()
+    report = Report()
     try:
-        config = AuthSecConfig(**arguments.settings)
-        parts = Parts(config, {}, mock=None, token_cache=None, product=f"authsec-cli/{__version__}", clock=clock)
+        alone = vault_alone(arguments.env_file)
+        config = AuthSecConfig(**arguments.settings) if alone is None else alone
+        parts = None
+        if alone is None:
+            parts = Parts(config, {}, mock=None, token_cache=None, product=_PRODUCT, clock=clock)
         report.secrets += known_secrets(config)
         _check_settings(report, config)
-        request = TokenRequest.of(arguments.scope, _TTL)
-        with Probes(parts) as probes:
-            if config.resolved_mode == "mock":
-                _check_mock(report, parts, request)
+        options = Options(config, _PRODUCT) if parts is None else parts.options
+        with Probes(options, clock, timeout=config.timeout) as probes:
+            if parts is None:
+                report.skip("the vault is all that is configured", *_DELEGATION)
             else:
-                _check_authority(report, parts, probes, request, notify)
-            _check_api(report, parts, probes, notify)
+                _check_delegation(report, parts, probes, TokenRequest.of(arguments.scope, _TTL), notify)
+            check_vault(report, arguments.env_file, probes, clock, notify)
     except ConfigurationError as exc:
         if not report.settings:
             report.settings = settings_seen(_FIELDS, os.environ)
@@ -109,13 +85,23 @@ def doctor(arguments: Arguments, clock: Clock, notify: Callable[[str], None]) ->
     return report.outcome()
 
 
-def _check_settings(report: _Report, config: AuthSecConfig) -> None:
+def _check_delegation(
+    report: Report, parts: Parts, probes: Probes, request: TokenRequest, notify: Callable[[str], None]
+) -> None:
+    if parts.config.resolved_mode == "mock":
+        _check_mock(report, parts, request)
+    else:
+        _check_authority(report, parts, probes, request, notify)
+    _check_api(report, parts, probes, notify)
+
+
+def _check_settings(report: Report, config: AuthSecConfig) -> None:
     report.mode, report.settings = config.resolved_mode, settings_in_force(config)
     names = [*os.environ, *(dotenv_values(config.env_file) if config.env_file else ())]
     report.findings += [check_settings(config), check_mode(config), check_names(unknown_variables(names, _FIELDS))]
 
 
-def _check_mock(report: _Report, parts: Parts, request: TokenRequest) -> None:
+def _check_mock(report: Report, parts: Parts, request: TokenRequest) -> None:
     report.skip("MOCK mode asks no authority", "authority", "tls", "clock", "proof", "keys")
     identity, exchanged = parts.identity, Exchanged()
     try:
@@ -134,7 +120,7 @@ def _check_mock(report: _Report, parts: Parts, request: TokenRequest) -> None:
 
 
 def _check_authority(
-    report: _Report, parts: Parts, probes: Probes, request: TokenRequest, notify: Callable[[str], None]
+    report: Report, parts: Parts, probes: Probes, request: TokenRequest, notify: Callable[[str], None]
 ) -> None:
     root = parts.identity.base_url.removesuffix("/authsec")
     notify("Asking the authority for its keys")
@@ -145,7 +131,7 @@ def _check_authority(
         report.skip(SKIPPED_UNREACHED, "clock", "proof", "scopes", "keys", "token")
         return
     notify("Asking the authority for a token")
-    exchanged = probes.exchange(request)
+    exchanged = probes.exchange(parts, request)
     contacts = [keys, *([exchanged.contact] if exchanged.contact else [])]
     report.findings.append(check_authority(contacts))
     report.findings.append(check_tls("tls", "AUTHSEC_BASE_URL", contacts, now=parts.clock.wall()))
@@ -156,7 +142,7 @@ def _check_authority(
 
 
 def _check_keys(
-    report: _Report,
+    report: Report,
     parts: Parts,
     contact: Contact,
     token: DelegationToken | None,
@@ -208,7 +194,7 @@ def _verified(parts: Parts, token: DelegationToken, issuer: str, jwks: Mapping[s
         return check_token(exc, named_issuer=named)
 
 
-def _check_api(report: _Report, parts: Parts, probes: Probes, notify: Callable[[str], None]) -> None:
+def _check_api(report: Report, parts: Parts, probes: Probes, notify: Callable[[str], None]) -> None:
     url = parts.config.api_base_url
     if parts.offline or url is None:
         why = "MOCK mode answers with sample data" if parts.offline else "AUTHSEC_API_BASE_URL is unset: fetch needs it"

@@ -8,19 +8,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from authsec_core.errors import AuthSecError, DelegationRefusedError, ProofUnavailableError, ScopeNotGrantedError
+from authsec_core.errors import (
+    ApprovalRequiredError,
+    AuthSecError,
+    DelegationRefusedError,
+    ProofUnavailableError,
+    ScopeNotGrantedError,
+    VaultRequestError,
+)
 from authsec_core.token import Mode, Secret
 
 if TYPE_CHECKING:
     from authsec_core.config import AuthSecConfig
 
-__all__ = ["Finding", "Outcome", "Status", "error_outcome", "known_secrets", "outcome", "plain"]
+__all__ = [
+    "Finding",
+    "InputError",
+    "Kind",
+    "Launch",
+    "Outcome",
+    "Shown",
+    "Status",
+    "error_outcome",
+    "input_outcome",
+    "known_secrets",
+    "outcome",
+    "plain",
+]
 
 Status: TypeAlias = Literal["ok", "warn", "fail", "skip"]
-Kind: TypeAlias = Literal["doctor", "token", "fetch", "error"]
+Kind: TypeAlias = Literal["doctor", "token", "fetch", "secret", "secrets", "names", "done", "error"]
 _REMOVED: Final = "[removed]"
 _SHORTEST: Final = 8  # characters of a secret that is looked for: a shorter one could be a word
 _SHORTEST_PART: Final = 16  # ... and of a part of one
@@ -50,16 +70,71 @@ class Finding:
         return asdict(self)
 
 
+class InputError(Exception):
+    """What was typed, piped in or named cannot be used; the message says which, and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The one secret that somebody asked to see, on its way to stdout.
+
+    Attributes:
+        member: What it is called in JSON.
+    """
+
+    member: str
+    value: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A program that shall take this one's place.
+
+    Attributes:
+        file: Where it lies.
+        argv: Its name as it was typed, and its arguments.
+        environ: All of its environment.
+    """
+
+    file: str
+    argv: tuple[str, ...]
+    environ: Mapping[str, str] = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one command came to. Made by `outcome`."""
+    """What one command came to. Made by `outcome`.
+
+    Attributes:
+        shown: A secret that is printed with it.
+        launch: What is to be done when all has been printed.
+    """
 
     kind: Kind
     document: Mapping[str, Any]
     exit_code: int
+    shown: Shown | None = None
+    launch: Launch | None = None
+
+    @property
+    def whole(self) -> Mapping[str, Any]:
+        """The document, and in it the secret that somebody asked to see."""
+        return self.document if self.shown is None else {**self.document, self.shown.member: self.shown.value()}
 
 
-def outcome(kind: Kind, document: Mapping[str, Any], *, failed: bool, secrets: Iterable[Secret]) -> Outcome:
+def outcome(
+    kind: Kind,
+    document: Mapping[str, Any],
+    *,
+    failed: bool,
+    secrets: Iterable[Secret],
+    shown: Shown | None = None,
+    launch: Launch | None = None,
+) -> Outcome:
     """Return the outcome with `document`, without the `secrets` and every part of them that matters."""
     try:
         # Indented, because that takes the most stack: what passes here can be printed in every form.
@@ -69,7 +144,7 @@ def outcome(kind: Kind, document: Mapping[str, Any], *, failed: bool, secrets: I
     for secret in secrets:
         for part in _parts(secret()):
             text = text.replace(json.dumps(part)[1:-1], _REMOVED)
-    return Outcome(kind=kind, document=json.loads(text), exit_code=int(failed))
+    return Outcome(kind=kind, document=json.loads(text), exit_code=int(failed), shown=shown, launch=launch)
 
 
 def error_outcome(error: AuthSecError, mode: Mode | None, *, secrets: Iterable[Secret]) -> Outcome:
@@ -85,7 +160,17 @@ def error_outcome(error: AuthSecError, mode: Mode | None, *, secrets: Iterable[S
         document["reason"] = error.reason
     if isinstance(error, ScopeNotGrantedError):
         document["missing"] = sorted(error.missing)
+    if isinstance(error, ApprovalRequiredError):
+        document["approval_id"] = error.approval_id
+    if isinstance(error, VaultRequestError) and error.lines:
+        document["lines"] = list(error.lines)
     return outcome("error", document, failed=True, secrets=secrets)
+
+
+def input_outcome(error: InputError, mode: Mode | None) -> Outcome:
+    """Return the outcome of a command that could not do it with what it was given."""
+    document = {"status": "error", "mode": mode, "code": "input", "message": error.message, "retryable": False}
+    return outcome("error", document, failed=True, secrets=())
 
 
 def known_secrets(config: AuthSecConfig) -> tuple[Secret, ...]:

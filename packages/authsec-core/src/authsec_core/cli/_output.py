@@ -14,22 +14,31 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Final, TextIO, cast
 
-from authsec_core.cli._outcome import Outcome, plain
+from authsec_core.cli._outcome import Kind, Outcome, plain
+from authsec_core.cli._streams import write_value
 from authsec_core.wire import format_time
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Tables", "let_go_of_stdout", "write_json"]
+__all__ = ["Tables", "let_go_of_stdout", "say", "write_json"]
 
 _WIDE: Final = 120  # columns, where the stream is no terminal that has some
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
+_HIDDEN: Final = "********"
 _INSTANTS: Final = frozenset({"exp", "iat", "nbf"})  # claims in epoch seconds
 
 
 def write_json(document: Mapping[str, Any], stream: TextIO) -> None:
     """Write one JSON document in ASCII, which every encoding has and no terminal obeys."""
     stream.write(json.dumps(document, indent=2) + "\n")
+
+
+def say(document: Mapping[str, Any], stream: TextIO) -> None:
+    """Write the one line that there is to say of an outcome. Needs no rich."""
+    mode, code = document["mode"], document.get("code")
+    told = f"{code}: {document['message']}" if code else document["message"]
+    _Forgiving(stream).write(f"authsec{f' ({mode.upper()})' if mode else ''}: {plain(told)}\n")
 
 
 def let_go_of_stdout() -> None:
@@ -59,6 +68,7 @@ class Tables:
             )
 
         self._out, self._err = console(stdout), console(stderr)
+        self._stdout, self._stderr = stdout, stderr
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str], None]]:
@@ -66,14 +76,35 @@ class Tables:
         if not self._err.is_terminal:
             yield lambda _: None
             return
-        with self._err.status("", spinner="line") as status:
-            yield lambda text: status.update(text)
+        status = self._err.status("", spinner="line")
+
+        def notify(text: str) -> None:
+            status.update(text)
+            status.start()  # not before: somebody may be asked for a value first
+
+        try:
+            yield notify
+        finally:
+            status.stop()
 
     def show(self, outcome: Outcome) -> None:
         """Print: what was asked for on stdout, and what is said of it on stderr."""
-        {"doctor": self._doctor, "token": self._token, "fetch": self._fetch, "error": self._error}[outcome.kind](
-            outcome.document
-        )
+        kinds: dict[Kind, Callable[[Mapping[str, Any]], None]] = {
+            "doctor": self._doctor,
+            "token": self._token,
+            "fetch": self._fetch,
+            "secret": self._secret,
+            "secrets": self._secrets,
+            "names": self._names,
+            "done": self._done,
+            "error": self._error,
+        }
+        if outcome.shown is None:
+            kinds[outcome.kind](outcome.document)
+            return
+        if not write_value(outcome.shown.value, self._stdout):
+            self._err.print("Some of its characters are spelled out here: --out FILE has it as it is.")
+        self._done(outcome.document)
 
     def _doctor(self, document: Mapping[str, Any]) -> None:
         settings = _table("setting", "value", "from")
@@ -117,11 +148,35 @@ class Tables:
         if "notice" in document:
             self._err.print(document["notice"])
 
+    def _secret(self, document: Mapping[str, Any]) -> None:
+        table = _table("secret", "(hidden)")
+        for name, value in document["secret"].items():
+            _add(table, name, _metadata(value) if name == "metadata" else "" if value is None else str(value))
+        self._out.print(table)
+        self._done(document)
+
+    def _secrets(self, document: Mapping[str, Any]) -> None:
+        table = _table("secret", "version", "type", "tier", "metadata", "updated", "value")
+        for secret in document["secrets"]:
+            names = ("path", "version", "secret_type", "access_tier")
+            cells = [str(secret[name]) for name in names]
+            _add(table, *cells, _metadata(secret["metadata"]), secret["updated_at"] or "", _HIDDEN)
+        self._out.print(table)
+        self._done(document)
+
+    def _names(self, document: Mapping[str, Any]) -> None:
+        for name in document["names"]:
+            self._out.print(plain(name), soft_wrap=True)
+        self._done(document)
+
+    def _done(self, document: Mapping[str, Any]) -> None:
+        say(document, self._stderr)
+
     def _error(self, document: Mapping[str, Any]) -> None:
-        self._say(document["mode"], f"{document['code']}: {document['message']}")
+        say(document, self._stderr)
 
     def _say(self, mode: str | None, text: str) -> None:
-        self._err.print(f"authsec{f' ({mode.upper()})' if mode else ''}: {plain(text)}", soft_wrap=True)
+        say({"mode": mode, "message": text}, self._stderr)
 
 
 def _summary(findings: Iterable[Mapping[str, str]]) -> str:
@@ -155,6 +210,10 @@ def _claim(name: str, value: Any) -> str:
         if name in _INSTANTS and type(value) is int:
             return f"{text} ({format_time(value)})"
     return text
+
+
+def _metadata(metadata: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={text}" for name, text in metadata.items())
 
 
 class _Forgiving:

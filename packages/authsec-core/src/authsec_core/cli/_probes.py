@@ -1,6 +1,7 @@
 """The requests of one `authsec doctor`: sent the way the SDK sends its own, observed on the way. Decides nothing.
 
-The agent's proof goes with the exchange and with nothing else; what asks for keys or knocks at the API is bare.
+The agent's proof goes with the exchange, and to the vault where it was given for that; what asks for keys or knocks at
+the API is bare.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from authsec_core.source import TokenRequest
 from authsec_core.wire import REPLY_LIMIT
 
 if TYPE_CHECKING:
+    from authsec_core._clock import Clock
+    from authsec_core._options import Options
     from authsec_core._parts import Parts
+    from authsec_core.token import Secret
 
 __all__ = ["Probes"]
 
@@ -31,31 +35,34 @@ _ANY: Final = {"Accept": "*/*"}
 class Probes:
     """The peers of one agent, asked once each. Close it, or use it in a `with` block.
 
+    Args:
+        timeout: Seconds for one request.
+
     Raises:
         ConfigurationError: The environment, which is to be trusted, names a proxy that cannot be used.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._pool = Pool(parts.options, None)
+    def __init__(self, options: Options, clock: Clock, *, timeout: float) -> None:
+        self._clock, self._timeout = clock, timeout
+        self._pool = Pool(options, None)
         self._http = self._pool.client()
         self._http.event_hooks = {"response": [self._note]}
         self._seen: dict[str, Any] = {}
 
-    def knock(self, url: str) -> Contact:
-        """GET `url` without a credential."""
-        clock = self._parts.clock
+    def knock(self, url: str, credential: Secret | None = None) -> Contact:
+        """GET `url`, with the credential that is named, or else without one."""
+        clock = self._clock
         sent_at = self._begin()
-        call = Call(url=url, headers=_ANY, deadline=clock.steady() + self._parts.config.timeout, limit=REPLY_LIMIT)
+        headers = _ANY if credential is None else {**_ANY, "Authorization": f"Bearer {credential()}"}
+        call = Call(url=url, headers=headers, deadline=clock.steady() + self._timeout, limit=REPLY_LIMIT)
         answer = send(self._http, call, clock)
         contact = self._contact(url, sent_at)
         if isinstance(answer, Failure):
             return replace(contact, trouble=answer.kind, cause=answer.cause)
         return replace(contact, body=answer.body)
 
-    def exchange(self, request: TokenRequest) -> Exchanged:
+    def exchange(self, parts: Parts, request: TokenRequest) -> Exchanged:
         """Ask the authority for a token, once: a doctor does not wait for things to get better."""
-        parts = self._parts
         wire_request = parts.identity.wire_request(request)
         rules = replace(parts.rules, retries=0)
         sent_at = self._begin()
@@ -79,10 +86,10 @@ class Probes:
 
     def _begin(self) -> float:
         self._seen = {}
-        return self._parts.clock.wall()
+        return self._clock.wall()
 
     def _contact(self, url: str, sent_at: float) -> Contact:
-        return Contact(url=url, sent_at=sent_at, answered_at=self._parts.clock.wall(), **self._seen)
+        return Contact(url=url, sent_at=sent_at, answered_at=self._clock.wall(), **self._seen)
 
     def _note(self, response: httpx.Response) -> None:
         """Called by httpx when the headers are there and the connection is still open."""

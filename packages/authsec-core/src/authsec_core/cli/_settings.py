@@ -81,6 +81,8 @@ def check_settings(config: AuthSecConfig) -> Finding:
 
 def check_mode(config: AuthSecConfig) -> Finding:
     """Say which mode these settings mean, and why."""
+    if config.resolved_mode == "live" and config.base_url is None:
+        return Finding(check="mode", status="ok", message="LIVE: a vault is configured, and no authority")
     if config.resolved_mode == "live":
         why = (
             "AUTHSEC_MODE says so" if config.mode == "live" else "AUTHSEC_BASE_URL and AUTHSEC_AGENT_CLIENT_ID are set"

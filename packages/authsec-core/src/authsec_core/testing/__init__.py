@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from authsec_core.testing._signing import SigningKey
     from authsec_core.testing._source_contract import AsyncTokenSourceContract, TokenSourceContract
     from authsec_core.testing.local_authority import LocalAuthority
+    from authsec_core.testing.local_vault import LocalVault
     from authsec_core.testing.mock_authority import RecordingMockAuthority
     from authsec_core.testing.scripted_model import ScriptedModel
 
@@ -33,6 +34,7 @@ __all__ = [
     "LeakScan",
     "LocalAgent",
     "LocalAuthority",
+    "LocalVault",
     "LoopbackCertificate",
     "LoopbackServer",
     "OfferedTool",
@@ -58,6 +60,7 @@ _HOMES = {
     "LeakScan": "_leaks",
     "LocalAgent": "_authority_state",
     "LocalAuthority": "local_authority",
+    "LocalVault": "local_vault",
     "LoopbackCertificate": "_certificate",
     "LoopbackServer": "_loopback",
     "OfferedTool": "_chat",

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from authsec_core.testing.local_authority import LocalAuthority
     from authsec_core.testing.mock_authority import RecordingMockAuthority
     from authsec_core.testing.scripted_model import ScriptedModel
+    from authsec_core.vault_mock import MockVault
 
-__all__ = ["authsec_authority", "authsec_clock", "authsec_mock", "authsec_no_leaks", "scripted_model"]
+__all__ = ["authsec_authority", "authsec_clock", "authsec_mock", "authsec_no_leaks", "mock_vault", "scripted_model"]
 
 _CAPTURES = ("capsys", "capteesys", "capsysbinary", "capfdbinary", "capfd")  # of which a test can have one
 _MADE = pytest.StashKey[list[object]]()  # what the fixtures of a test have made, for `authsec_no_leaks`
@@ -48,6 +49,24 @@ def authsec_mock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     _note(request, mock)
     with no_client_yet():
         enter_mock_mode(monkeypatch, mock, clock)
+        yield mock
+
+
+@pytest.fixture
+def mock_vault(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[MockVault]:
+    """The vault of every `AgentVault` and `AgentVaultSync` that the test makes; `register` puts secrets into it.
+
+    Nothing is set but `AUTHSEC_MODE=mock`. It goes by `authsec_clock` when the test asks for that too.
+    """
+    from authsec_core._clock import SYSTEM_CLOCK
+    from authsec_core.testing._environment_client import no_client_yet
+    from authsec_core.testing._mock_mode import enter_mock_vault
+    from authsec_core.vault_mock import MockVault
+
+    mock = MockVault(clock=_clock_of(request) or SYSTEM_CLOCK)
+    _note(request, mock)
+    with no_client_yet():
+        enter_mock_vault(monkeypatch, mock)
         yield mock
 
 

@@ -29,7 +29,7 @@ Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="How many at mos
 TokenName = Annotated[
     str,
     Query(
-        pattern=r"^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|vlt_[0-9a-f]{16})$",
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$|^vlt_[0-9a-f]{16}$",
         max_length=36,
         description="A token's public name: a `jti`, or the id of a vault token.",
     ),

@@ -14,7 +14,7 @@ from authsec_server.errors import ConflictError, NotFoundError, UnsealError
 from authsec_server.keys import store
 from authsec_server.keys.keypair import open_key
 from authsec_server.keys.masterkeys import MasterKeys
-from authsec_server.keys.resealing import resealed, sealing_key
+from authsec_server.keys.resealing import resealed
 from authsec_server.keys.rotation import (
     Activate,
     KeyRow,
@@ -28,7 +28,7 @@ from authsec_server.keys.rotation import (
     published,
     waiting,
 )
-from authsec_server.keys.sealing import SIGNING_KEY
+from authsec_server.keys.sealing import SIGNING_KEY, sealing_key
 from authsec_server.keys.store import StoredKey
 from authsec_server.tokens.withdraw import withdraw_signed_by
 

@@ -1,8 +1,8 @@
-"""Which master key seals, and how everything that is sealed comes under a new one while servers serve.
+"""How everything that is sealed comes under a new master key while servers serve.
 
-The database says which one seals: the one that the pepper is sealed with. Whoever seals looks there in the transaction
-that writes. So nothing comes under the old key once the pepper has changed over, and what is read meanwhile opens with
-either: a walk through the rows, in short transactions, may end at any moment and be begun again.
+The master key that seals is the one that sealed the pepper (`sealing.sealing_key`). So nothing comes under the old one
+once the pepper has changed over, and what is read meanwhile opens with either: a walk through the rows, in short
+transactions, may end at any moment and be begun again.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authsec_core.errors import ConfigurationError
 from authsec_server.audit.entry import Caller, Entry
 from authsec_server.audit.ledger import Change, Ledger
 from authsec_server.db.engine import Database
@@ -22,22 +20,13 @@ from authsec_server.db.tables import secret_versions, server, signing_keys
 from authsec_server.errors import ConflictError, UnsealError
 from authsec_server.keys.masterkey import MasterKey
 from authsec_server.keys.masterkeys import MasterKeys
-from authsec_server.keys.sealing import DATA_KEY, PEPPER, SIGNING_KEY, seal, sealed_with, unseal
+from authsec_server.keys.sealing import DATA_KEY, PEPPER, SIGNING_KEY, seal, sealed_pepper, sealed_with, unseal
 from authsec_server.vault.envelope import name_of
 
-__all__ = ["Resealed", "Resealing", "resealed", "sealing_key"]
+__all__ = ["Resealed", "Resealing", "resealed"]
 
 _BATCH: Final = 100  # rows in one transaction, for which everyone who writes waits some 10 ms
 _MOST_NAMED: Final = 10  # of what cannot be opened
-
-
-async def sealing_key(connection: AsyncConnection, masters: MasterKeys) -> MasterKey:
-    """Return the master key to seal with in this transaction, which has to hold the head. Costs a query.
-
-    Raises:
-        WrongMasterKeyError: This server has not got it.
-    """
-    return masters.get(sealed_with(await _pepper(connection)))
 
 
 def resealed(
@@ -88,7 +77,7 @@ class Resealing:
             for kind in _KINDS:
                 counted = sa.select(sa.func.count()).select_from(kind.column.table).where(kind.is_not_under(self._to))
                 total += (await connection.execute(counted)).scalar_one()
-            return total + (sealed_with(await _pepper(connection)) != self._to.id)
+            return total + (sealed_with(await sealed_pepper(connection)) != self._to.id)
 
     async def change_over(self, caller: Caller) -> bool:
         """Let all servers seal with the first master key from now on; return whether they did not before.
@@ -100,7 +89,7 @@ class Resealing:
         """
 
         async def transaction(change: Change) -> bool:
-            before = await _pepper(change.connection)
+            before = await sealed_pepper(change.connection)
             if sealed_with(before) == self._to.id:
                 return False
             after = resealed(self._masters, self._to, PEPPER, PEPPER, self._tenant, before)
@@ -200,16 +189,9 @@ class _Kind:
 
 
 _KINDS: Final = (
-    _Kind(signing_keys.c.sealed, SIGNING_KEY, lambda kid: str(kid)),
+    _Kind(signing_keys.c.sealed, SIGNING_KEY, str),
     _Kind(secret_versions.c.wrapped_key, DATA_KEY, name_of),
 )
-
-
-async def _pepper(connection: AsyncConnection) -> bytes:
-    pepper = (await connection.execute(sa.select(server.c.pepper))).scalar_one_or_none()
-    if pepper is None:
-        raise ConfigurationError("the database was not initialised: run authsec-server init")
-    return bytes(pepper)
 
 
 def _entry(action: str, caller: Caller, **details: Any) -> Entry:

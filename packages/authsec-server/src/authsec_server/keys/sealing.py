@@ -11,14 +11,18 @@ import json
 import os
 from typing import Final
 
+import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from authsec_core.errors import ConfigurationError
+from authsec_server.db.tables import server
 from authsec_server.errors import UnsealError, WrongMasterKeyError
 from authsec_server.keys.masterkey import MasterKey
 from authsec_server.keys.masterkeys import MasterKeys
 
-__all__ = ["DATA_KEY", "PEPPER", "SIGNING_KEY", "seal", "sealed_with", "unseal"]
+__all__ = ["DATA_KEY", "PEPPER", "SIGNING_KEY", "seal", "sealed_pepper", "sealed_with", "sealing_key", "unseal"]
 
 # What is sealed, each for a purpose of its own. `resealing` has to know of every one.
 PEPPER: Final = "pepper"
@@ -65,6 +69,25 @@ def unseal(masters: MasterKeys, purpose: str, identifier: str, tenant: str, seal
 def sealed_with(sealed: bytes) -> str:
     """Return the id of the master key that this says it was sealed with. Anyone could have written that."""
     return sealed[len(_VERSION) : _HEADER].hex()
+
+
+async def sealing_key(connection: AsyncConnection, masters: MasterKeys) -> MasterKey:
+    """Return the master key to seal with in this transaction, which has to hold the head. Costs a query.
+
+    It is the one that sealed the pepper: what stands first in a server's file the others may not know yet.
+
+    Raises:
+        WrongMasterKeyError: This server has not got it.
+    """
+    return masters.get(sealed_with(await sealed_pepper(connection)))
+
+
+async def sealed_pepper(connection: AsyncConnection) -> bytes:
+    """Return the pepper as the database has it."""
+    pepper = (await connection.execute(sa.select(server.c.pepper))).scalar_one_or_none()
+    if pepper is None:
+        raise ConfigurationError("the database was not initialised: run authsec-server init")
+    return bytes(pepper)
 
 
 def _bound(header: bytes, purpose: str, identifier: str, tenant: str) -> bytes:

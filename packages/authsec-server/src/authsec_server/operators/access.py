@@ -7,8 +7,9 @@
 | admin | yes | yes | yes |
 
 To *read* is every GET, and the dry run. To *manage* is to onboard, disable and revoke agents and their keys, to make,
-change and revoke trust delegations, and to revoke tokens. To *administer* is to say what roles mean, which issuers
-vouch for workloads and users, who operates the authority, and which keys sign.
+change and revoke trust delegations, to revoke tokens, to say what agents may do in the vault, and to approve tokens for
+it. To *administer* is to say what roles mean, which issuers vouch for workloads and users, who operates the authority,
+and which keys sign.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from authsec_server.vault.approvals import NEEDED, Approval, ApprovalState, Vote
 __all__ = ["ApprovalRecord", "Approvers", "Say"]
 
 Say = Literal["approve", "deny"]
+_ACTIONS: Final[dict[Say, str]] = {"approve": "vault.approval.approve", "deny": "vault.approval.deny"}
 _STANDS_AS: Final[dict[Say, Literal["approved", "denied"]]] = {"approve": "approved", "deny": "denied"}
 
 
@@ -135,7 +136,7 @@ def _entry(
 ) -> Entry:
     scopes = format_vault_scopes(approval.wanted.scopes)
     return Entry(
-        action=f"vault.approval.{say}",
+        action=_ACTIONS[say],
         decision="allow" if reason is None else "deny",
         caller=caller,
         client_id=approval.client_id,

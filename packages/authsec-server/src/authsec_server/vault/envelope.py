@@ -17,9 +17,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from authsec_server.errors import UnsealError
-from authsec_server.keys.sealing import DATA_KEY, seal, unseal
+from authsec_server.keys.sealing import DATA_KEY, seal, sealing_key, unseal
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from authsec_server.keys.masterkey import MasterKey
     from authsec_server.keys.masterkeys import MasterKeys
 
@@ -49,16 +51,23 @@ class Envelope:
     """Seals and opens values. Safe to share; costs microseconds.
 
     Args:
-        masters: Those that open.
+        masters: Open what they have sealed.
         tenant: Whose secrets they are.
     """
 
     def __init__(self, masters: MasterKeys, *, tenant: str) -> None:
-        self.masters: Final = masters
-        self._tenant = tenant
+        self._masters, self._tenant = masters, tenant
+
+    async def master(self, connection: AsyncConnection) -> MasterKey:
+        """Return the master key for what is written in this transaction. Costs a query.
+
+        Raises:
+            WrongMasterKeyError: This server has not got it.
+        """
+        return await sealing_key(connection, self._masters)
 
     def seal(self, master: MasterKey, path: str, version: int, value: str) -> SealedValue:
-        """Return the value, readable only to who has this master key, and only as this version of this secret."""
+        """Return the value, readable only to who has the master key, and only as this version of this secret."""
         key, nonce = AESGCM.generate_key(_KEY_BITS), os.urandom(_NONCE)
         sealed = AESGCM(key).encrypt(nonce, value.encode(), self._bound(path, version))
         return SealedValue(
@@ -79,7 +88,7 @@ class Envelope:
         if len(sealed) < len(_LAYOUT) + _NONCE + _TAG or not sealed.startswith(_LAYOUT):
             raise UnsealError(_broken(path, version))
         key = unseal(
-            self.masters,
+            self._masters,
             purpose=DATA_KEY,
             identifier=name_of(path, version),
             tenant=self._tenant,

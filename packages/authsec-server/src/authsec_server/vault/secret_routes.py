@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request, Response
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, StringConstraints
 
 from authsec_core.vault_scopes import LONGEST_PATH, check_namespace, check_path, split_path
 from authsec_core.wire import format_time
@@ -30,9 +30,7 @@ _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 router = APIRouter(tags=["vault"], route_class=VaultRoute)
 reading = APIRouter(tags=["vault"])  # its handler does by itself what a `VaultRoute` does: see `direct`
 
-Value = Annotated[
-    str, Field(min_length=1, max_length=LARGEST_VALUE, description="The secret itself, of 64 KiB at most.")
-]
+Value = Annotated[str, StringConstraints(min_length=1, max_length=LARGEST_VALUE)]  # in bytes: see `values`
 Kind = Annotated[SecretType | None, Field(description="`custom` where it is new and nothing is said.")]
 Tier = Annotated[AccessTier | None, Field(description="Whether a token that reads it has to be approved first.")]
 Metadata = Annotated[
@@ -44,7 +42,7 @@ Metadata = Annotated[
 class NewSecret(shapes.Request):
     """A version of a secret. What is left out stays as it is."""
 
-    value: Value
+    value: Annotated[Value, Field(repr=False, description="The secret itself, 64 KiB at most.")]
     secret_type: Kind = None
     access_tier: Tier = None
     metadata: Metadata = None
@@ -53,14 +51,16 @@ class NewSecret(shapes.Request):
 class NewValue(shapes.Request):
     """The value that a secret is to have."""
 
-    value: Annotated[Value | None, Field(description="A random one of 256 bits where it is left out.")] = None
+    value: Annotated[Value | None, Field(repr=False, description="A random one of 256 bits where it is left out.")] = (
+        None
+    )
 
 
 class EnvFile(shapes.Request):
     """A `.env` text, each name of which becomes a secret."""
 
     namespace: Annotated[str, Field(max_length=LONGEST_PATH)]
-    content: Annotated[str, Field(description="The text.", examples=["GREETING=hello\n"])]
+    content: Annotated[str, Field(repr=False, description="The text.", examples=["GREETING=hello\n"])]
     secret_type: Kind = None
     access_tier: Tier = None
     metadata: Metadata = None
@@ -89,14 +89,14 @@ class WrittenSecret(ListedSecret):
 class RotatedSecret(WrittenSecret):
     """What was written."""
 
-    value: str
+    value: Annotated[str, Field(repr=False)]
 
 
 class SecretReply(ListedSecret):
     """A secret."""
 
     path: str
-    value: str
+    value: Annotated[str, Field(repr=False)]
 
 
 class SecretList(shapes.Reply):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from authsec_core.vault_scopes import check_path
 from authsec_server.errors import InvalidRequestError
-from authsec_server.keys.resealing import sealing_key
 from authsec_server.vault import stored
 from authsec_server.vault.env_text import EnvText, EnvTextError, read_env_text
 from authsec_server.vault.reading import Listing, ListQuestion, ReadQuestion
@@ -121,7 +120,7 @@ class Secrets:
             check_metadata(each.metadata or {})
 
         async def work(change: Change, written: tuple[SecretInfo, ...]) -> None:
-            master = await sealing_key(change.connection, self._envelope.masters)
+            master = await self._envelope.master(change.connection)
             for info in written:
                 kept = self._envelope.seal(master, info.path, info.version, wanted[info.path].value)
                 await stored.append_version(change.connection, info, kept, created_by=question.client_id or "")

@@ -1,0 +1,451 @@
+"""Do agents get secrets of the vault, each its own and nothing else; and does one that is only used stay unseen?
+
+Offline, with a vault in MOCK mode, which keeps to scopes and uses as a real one does. What the authority and its audit
+make of the same conversations is shown in tests/examples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import autogen
+import pytest
+
+from authsec_autogen import (
+    make_audited_vault_tool,
+    make_secret_fetch,
+    make_vault_tool,
+    register_secret_fetch,
+    register_vault_tool,
+)
+from authsec_core import AgentVault, AgentVaultSync, ConfigurationError
+from authsec_core.testing import Call, LoopbackServer, Reply, assert_no_secret, call
+
+CANARY = "tvly-canary-0123456789abcdef0123456789abcdef"
+SECRETS = {
+    "production/search/tavily-key": CANARY,
+    "production/publishing/wordpress-key": "wp-canary-0123456789abcdef",
+    "production/quality/grammarly-key": "gr-canary-0123456789abcdef",
+}
+SEARCH, PUBLISHING, QUALITY = SECRETS
+AREAS = {"researcher": "search", "writer": "publishing", "critic": "quality"}
+
+
+@pytest.fixture(autouse=True)
+def _sample_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `AgentVault()` find the secrets."""
+    monkeypatch.setenv("AUTHSEC_MOCK_SECRETS", json.dumps(SECRETS))
+
+
+@pytest.fixture
+def token() -> Callable[..., Any]:
+    """A function that asks for a token for an area."""
+
+    async def ask(area: str, **more: Any) -> Any:
+        async with AgentVault() as vault:
+            return await vault.request_token(scope=f"secrets:read:production/{area}/*", **more)
+
+    return lambda area, **more: asyncio.run(ask(area, **more))
+
+
+@pytest.fixture(params=[AgentVaultSync, AgentVault])
+def vault(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A vault of the environment, for threads and for coroutines."""
+    made = request.param()
+    yield made
+    if isinstance(made, AgentVaultSync):
+        made.close()
+
+
+@pytest.fixture
+def service() -> Iterator[LoopbackServer]:
+    """A careless service: what it was sent comes back."""
+
+    def answer(request: Any) -> Reply:
+        if request.headers.get("authorization") != f"Bearer {CANARY}":
+            return Reply(status=401)
+        return Reply.of_json({"found": 3, "debug": dict(request.headers)})
+
+    with LoopbackServer(answer) as server:
+        yield server
+
+
+def code(text: str) -> str:
+    """Return the code of an error that a model was told."""
+    told = json.loads(text)
+    assert (told["status"], "message" in told) == ("error", True)
+    return str(told["code"])
+
+
+class TestTheTrap:
+    """What AutoGen makes of three functions called `get_secret` on one executor."""
+
+    @pytest.mark.filterwarnings("ignore:.*is being overridden:UserWarning")
+    def test_the_last_of_three_tools_of_one_name_serves_all_agents(
+        self, model: Any, agents: Any, token: Any, converse: Any
+    ) -> None:
+        """The researcher is refused its own secret and is given the critic's: it reads with the critic's token."""
+        llm = model(call("get_secret", path=SEARCH), call("get_secret", path=QUALITY), "TERMINATE")
+        executor = agents("user_proxy")
+        researcher, writer, critic = (agents(name, llm if name == "researcher" else model()) for name in AREAS)
+        for agent in (researcher, writer, critic):
+            autogen.register_function(
+                make_vault_tool(vault_token=token(AREAS[agent.name]).value),
+                caller=agent,
+                executor=executor,
+                name="get_secret",
+                description="Retrieve a credential.",
+            )
+        converse(executor, researcher, "go")
+        own, critics = llm.tool_results
+        assert code(own) == "vault_scope_denied"
+        assert critics == SECRETS[QUALITY]
+
+
+class TestVaultTool:
+    """`make_vault_tool` and `make_audited_vault_tool`."""
+
+    def test_an_agent_reads_the_secret_that_its_token_covers(
+        self, model: Any, agents: Any, token: Any, converse: Any
+    ) -> None:
+        """Registered as AutoGen has it, in sync and in async chats, the answer is the value itself."""
+        llm = model(call("get_secret", path=SEARCH), call("get_secret", path=SEARCH), "TERMINATE")
+        assistant, proxy = agents("assistant", llm), agents("proxy")
+        autogen.register_function(
+            make_vault_tool(vault_token=token("search").value),
+            caller=assistant,
+            executor=proxy,
+            name="get_secret",
+            description="Retrieve a credential.",
+        )
+        converse(proxy, assistant, "go")
+        assert llm.tool_results == [CANARY, CANARY]
+        gc.collect()  # a connection that a dead loop left open warns here
+
+    @pytest.mark.parametrize(
+        ("tool", "parameters"),
+        [
+            (make_vault_tool("vlt_x"), {"path": inspect.Parameter.empty}),
+            (make_audited_vault_tool("vlt_x", "researcher"), {"path": inspect.Parameter.empty, "reason": ""}),
+        ],
+        ids=["plain", "audited"],
+    )
+    def test_it_is_a_coroutine_function_of_plain_texts(self, tool: Any, parameters: dict[str, Any]) -> None:
+        """Name, parameters and annotations are what any AutoGen can read, and no default holds anything."""
+        assert (tool.__name__, inspect.iscoroutinefunction(tool)) == ("get_secret", True)
+        found = inspect.signature(tool).parameters
+        assert {name: one.default for name, one in found.items()} == parameters
+        assert inspect.get_annotations(tool) == {**dict.fromkeys(parameters, str), "return": str}
+        assert tool.__doc__
+
+    @pytest.mark.req("RS8")
+    def test_the_function_shows_nothing_of_its_token(self) -> None:
+        """Neither its looks, nor what it closes over, nor the error for a wrong argument."""
+        tool: Any = make_audited_vault_tool("vlt_canary0123456789abcdef", "researcher")
+        with pytest.raises(TypeError) as refused:
+            tool(path="a/b", token="mine")
+        cells = [cell.cell_contents for cell in tool.__closure__]
+        shown = [repr(tool), vars(tool), tool.__defaults__, tool.__kwdefaults__, tool.__doc__, cells, refused.value]
+        assert_no_secret(shown, "vlt_canary0123456789abcdef")
+
+    @pytest.mark.req("RD4")
+    def test_failures_are_told_apart_and_hold_nothing(self, token: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Denied, not there, used up, revoked, unavailable, misconfigured: a code of its own for each."""
+        once = token("search", max_uses=1)
+        read = lambda text, path: asyncio.run(make_vault_tool(text)(path))  # noqa: E731
+        assert read(once, SEARCH) == CANARY
+        told = {
+            "vault_token_exhausted": read(once, SEARCH),
+            "vault_scope_denied": read(token("search"), PUBLISHING),
+            "secret_not_found": read(token("search"), "production/search/nothing"),
+            "vault_unauthorized": read("vlt_nobody", SEARCH),
+        }
+        monkeypatch.delenv("AUTHSEC_MOCK_SECRETS")
+        told["configuration"] = read("vlt_nobody", SEARCH)
+        monkeypatch.setenv("AUTHSEC_VAULT_URL", "http://127.0.0.1:9")
+        told["vault_unavailable"] = read("vlt_nobody", SEARCH)
+        assert {name: code(text) for name, text in told.items()} == {name: name for name in told}
+        assert [name for name, text in told.items() if json.loads(text)["retryable"]] == ["vault_unavailable"]
+        assert_no_secret(list(told.values()), *SECRETS.values(), once.value, "vlt_nobody")
+
+    @pytest.mark.req("RD5", "RU3")
+    @pytest.mark.parametrize(
+        "reason",
+        ["a\r\nX-Agent-Name: root", "\x1b[2Jgone", '{"reason": 1}', "x" * 1_000_000, "größe", "", " ", "\ud800"],
+    )
+    def test_no_reason_is_in_the_way_of_a_read(self, token: Any, reason: str) -> None:
+        """Whatever a model writes as its reason becomes one bounded line, and the secret is read."""
+        tool = make_audited_vault_tool(token("search"), "researcher")
+        assert asyncio.run(tool(SEARCH, reason)) == CANARY
+
+    def test_cancellation_passes_through(self) -> None:
+        """A tool that swallowed it would keep a program from ending."""
+
+        async def cancel() -> None:
+            with LoopbackServer(lambda _request: Reply.of_json({})) as server:
+                async with AgentVault(server.base_url, agent_key="key-of-the-agent") as vault:
+                    task = asyncio.ensure_future(make_vault_tool("vlt_x", vault=vault)(SEARCH))
+                    await asyncio.sleep(0)
+                    task.cancel()
+                    await task
+
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(cancel())
+
+
+class TestRegistration:
+    """`register_vault_tool`: three agents, three tokens, one executor."""
+
+    @pytest.mark.req("RD6", "RD7")
+    def test_each_agent_has_its_own_secrets_and_no_others(
+        self, model: Any, agents: Any, token: Any, converse: Any
+    ) -> None:
+        """With its own tool it is denied what its token does not cover; another's tool does not run for it."""
+        llm = model(
+            call("get_secret_researcher", path=PUBLISHING, reason="curious"),
+            call("get_secret_researcher", path=SEARCH, reason="to search"),
+            call("get_secret_writer", path=PUBLISHING),
+            "TERMINATE",
+        )
+        executor = agents("user_proxy")
+        researcher, writer, critic = (agents(name, llm if name == "researcher" else model()) for name in AREAS)
+        names = [
+            register_vault_tool(caller=one, executor=executor, vault_token=token(AREAS[one.name]))
+            for one in (researcher, writer, critic)
+        ]
+        assert names == ["get_secret_researcher", "get_secret_writer", "get_secret_critic"]
+        converse(executor, researcher, "go")
+        denied, value, refused = llm.tool_results
+        assert (code(denied), value, code(refused)) == ("vault_scope_denied", CANARY, "tool_refused")
+        assert SECRETS[PUBLISHING] not in llm.transcript
+
+    @pytest.mark.req("RD7")
+    def test_a_name_that_is_taken_is_refused(self, model: Any, agents: Any, token: Any) -> None:
+        """Two tools of one name cannot come about, whichever of ours was there first."""
+        first, second, executor = agents("first", model()), agents("second", model()), agents("executor")
+        register_vault_tool(caller=first, executor=executor, vault_token=token("search"), name="get_secret")
+        with pytest.raises(ValueError, match=r"already runs .*'get_secret_second'"):
+            register_vault_tool(caller=second, executor=executor, vault_token=token("quality"), name="get_secret")
+        with pytest.raises(ValueError, match="already runs"):
+            register_secret_fetch(
+                caller=second, executor=executor, path=SEARCH, base_url="http://127.0.0.1:9", name="get_secret"
+            )
+
+    def test_what_a_model_is_offered(self, model: Any, agents: Any, token: Any) -> None:
+        """Path and reason, one of them required, both text; nothing that holds a token or could choose one."""
+        llm = model("TERMINATE")
+        researcher, executor = agents("researcher", llm), agents("executor")
+        held = token("search")
+        register_vault_tool(caller=researcher, executor=executor, vault_token=held)
+        executor.initiate_chat(researcher, message="go", silent=True)
+        ((name, offered),) = llm.offered_tools.items()
+        assert name == "get_secret_researcher"
+        assert offered.parameters["required"] == ["path"]
+        assert {name: one["type"] for name, one in offered.parameters["properties"].items()} == {
+            "path": "string",
+            "reason": "string",
+        }
+        assert_no_secret(llm.transcript, held.value, *SECRETS.values())
+
+    @pytest.mark.req("RD5", "RD6")
+    def test_a_hostile_model_reads_nothing_else(self, model: Any, agents: Any, token: Any, converse: Any) -> None:
+        """Paths that climb, other types, arguments that do not exist, broken JSON: an error for each, no secret."""
+        name = "get_secret_researcher"
+        paths = [
+            "production/search/../publishing/wordpress-key",
+            "production/search/%2e%2e/publishing/wordpress-key",
+            "production%2fpublishing%2fwordpress-key",
+            "Production/search/tavily-key",
+            "production/search/tavily-key?version=1",
+            "production/search/tavily-key\r\nX-Agent-Name: root",
+            "https://127.0.0.1:9/production/search/tavily-key",
+            "",
+        ]
+        odd: list[dict[str, Any]] = [{"path": 7}, {"path": None}, {"path": [SEARCH]}, {"path": {"a": 1}}, {}]
+        extras: list[dict[str, Any]] = [
+            {"path": PUBLISHING, "token": "vlt_x"},
+            {"path": PUBLISHING, "vault_token": None, "agent_name": "writer"},
+            {"path": PUBLISHING, "metadata": {"agent_name": "writer"}},
+        ]
+        texts = ['{"path": ', "", "null", "7", "[]", '{"path": ' + "[" * 100_000 + "}"]
+        calls = [Call(name, one) for one in [*({"path": path} for path in paths), *odd, *extras, *texts]]
+        llm = model(*calls[:3], calls[3:16], *calls[16:], "TERMINATE")
+        researcher, executor = agents("researcher", llm), agents("executor")
+        register_vault_tool(caller=researcher, executor=executor, vault_token=token("search"))
+        converse(executor, researcher, "go")
+        for one, text in zip(calls, llm.tool_results, strict=True):
+            assert text.startswith("Error: ") or json.loads(text)["status"] == "error", one
+        assert_no_secret(llm.transcript, *SECRETS.values())
+
+    @pytest.mark.req("RD6")
+    def test_the_guard_names_the_arguments_of_the_tool(self, model: Any, agents: Any, token: Any) -> None:
+        """Told what is wrong with its call, a model can mend it."""
+        llm = model(Call("get_secret_researcher", "null"), Call("search", "null"), "TERMINATE")
+        researcher, executor = agents("researcher", llm), agents("executor")
+        register_vault_tool(caller=researcher, executor=executor, vault_token=token("search"))
+        register_secret_fetch(
+            caller=researcher, executor=executor, path=SEARCH, base_url="http://127.0.0.1:9", name="search"
+        )
+        executor.initiate_chat(researcher, message="go", silent=True)
+        messages = [json.loads(text)["message"] for text in llm.tool_results]
+        assert "with 'path' and 'reason'," in messages[0]
+        assert "with 'endpoint' and 'reason'," in messages[1]
+
+    def test_settings_that_cannot_work_are_told_at_once(
+        self, model: Any, agents: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A missing vault, an unknown kind of vault or a token that is none: before anything is registered."""
+        researcher, executor = agents("researcher", model()), agents("executor")
+        for wrong in ({"vault_token": ""}, {"vault_token": 7}, {"vault_token": "vlt_x", "vault": "vault"}):
+            with pytest.raises((TypeError, ValueError)):
+                register_vault_tool(caller=researcher, executor=executor, **wrong)
+        assert not executor.function_map
+
+
+class TestSecretFetch:
+    """`make_secret_fetch` and `register_secret_fetch`: the secret is used, and no model sees it."""
+
+    @pytest.mark.req("RD4", "RS8")
+    def test_a_canary_reaches_no_model(
+        self,
+        model: Any,
+        agents: Any,
+        token: Any,
+        converse: Any,
+        service: LoopbackServer,
+        shown: Callable[[], list[object]],
+        tmp_path: Path,
+        vault: Any,
+    ) -> None:
+        """Prompts, history, stdout, stderr, logs at DEBUG and files hold neither secret nor token; the service did."""
+        held = token("search")
+        llm = model(call("search", endpoint="search?query=agents"), call("search", endpoint="other"), "TERMINATE")
+        researcher, executor = agents("researcher", llm), agents("executor")
+        register_secret_fetch(
+            caller=researcher,
+            executor=executor,
+            path=SEARCH,
+            base_url=service.base_url,
+            allowed_endpoints=["search"],
+            token=held,
+            vault=vault,
+            name="search",
+        )
+        converse(executor, researcher, "go", silent=False)
+        found, refused = llm.tool_results
+        assert json.loads(found)["data"]["found"] == 3
+        assert code(refused) == "endpoint_refused"
+        (request,) = service.requests
+        assert (request.path, request.headers["authorization"]) == ("/search", f"Bearer {CANARY}")
+        history = [dict(agent.chat_messages) for agent in (researcher, executor)]
+        assert_no_secret([llm.transcript, history, *shown()], *SECRETS.values(), held.value)
+        assert list(tmp_path.rglob("*")) == []
+
+    @pytest.mark.req("RD1", "RD2", "RD6")
+    def test_the_secret_goes_nowhere_else(
+        self, model: Any, agents: Any, token: Any, converse: Any, service: LoopbackServer
+    ) -> None:
+        """Other hosts, climbing paths, odd types and redirects: no other server hears of it."""
+        with LoopbackServer(lambda _request: Reply.of_json({})) as evil:
+            host = evil.base_url.removeprefix("http://")
+            wrong = [
+                evil.base_url,
+                f"//{host}/search",
+                f"https://user@{host}/",
+                "search/../admin",
+                "search\r\nX: 1",
+                "",
+            ]
+            calls = [
+                *(call("search", endpoint=one) for one in wrong),
+                Call("search", {"endpoint": 7}),
+                Call("search", {}),
+            ]
+            extra = call("search", endpoint="search", headers={"X-Evil": "1"}, base_url=evil.base_url, method="DELETE")
+            llm = model(*calls[:2], [*calls[2:], extra], "TERMINATE")
+            researcher, executor = agents("researcher", llm), agents("executor")
+            register_secret_fetch(
+                caller=researcher,
+                executor=executor,
+                path=SEARCH,
+                base_url=service.base_url,
+                allowed_endpoints=["search"],
+                token=token("search"),
+                name="search",
+            )
+            converse(executor, researcher, "go")
+            assert evil.requests == ()
+        assert len(llm.tool_results) == len(calls) + 1
+        assert {(one.method, one.path) for one in service.requests} <= {("GET", "/search")}
+        assert not any("x-evil" in one.headers for one in service.requests)
+        assert_no_secret(llm.transcript, *SECRETS.values())
+
+    @pytest.mark.req("RD2")
+    def test_a_redirect_leads_nowhere(self, token: Any) -> None:
+        """A service that was taken over cannot send the secret on."""
+        with (
+            LoopbackServer(lambda _request: Reply.of_json({})) as evil,
+            LoopbackServer(lambda _request: Reply(status=307, headers={"Location": evil.base_url})) as moved,
+        ):
+            tool: Any = make_secret_fetch(SEARCH, base_url=moved.base_url, token=token("search"))
+            assert code(tool("search")) == "downstream_error"
+            assert (len(moved.requests), evil.requests) == (1, ())
+
+    def test_another_header_and_prefix(self, token: Any, service: LoopbackServer) -> None:
+        """Services that want their key elsewhere get it there."""
+        tool: Any = make_secret_fetch(
+            SEARCH, base_url=service.base_url, header="X-Api-Key", prefix="", token=token("search"), name="search"
+        )
+        assert code(tool("search")) == "downstream_denied"  # this one wants it in Authorization
+        assert service.requests[0].headers["x-api-key"] == CANARY
+        assert "authorization" not in service.requests[0].headers
+
+    @pytest.mark.req("RD4")
+    def test_failures_are_told_apart(self, token: Any, service: LoopbackServer) -> None:
+        """The vault's refusals and the service's own are different codes; none holds the secret."""
+        told = {
+            "vault_scope_denied": make_secret_fetch(PUBLISHING, base_url=service.base_url, token=token("search")),
+            "secret_not_found": make_secret_fetch(
+                "production/search/no", base_url=service.base_url, token=token("search")
+            ),
+            "vault_unauthorized": make_secret_fetch(SEARCH, base_url=service.base_url, token="vlt_nobody"),
+            "downstream_denied": make_secret_fetch(QUALITY, base_url=service.base_url, token=token("quality")),
+            "downstream_unavailable": make_secret_fetch(SEARCH, base_url="http://127.0.0.1:9", token=token("search")),
+        }
+        texts = {name: tool("search") for name, tool in told.items()}
+        assert {name: code(str(text)) for name, text in texts.items()} == {name: name for name in told}
+        assert_no_secret(list(texts.values()), *SECRETS.values())
+
+    def test_what_cannot_work_is_refused_when_it_is_made(self) -> None:
+        """A mistake of the programmer is found at start, not in a conversation."""
+        for wrong in (
+            {"path": "production"},
+            {"path": "production/../x"},
+            {"base_url": "http://service.example"},
+            {"base_url": "service"},
+            {"header": "X Y"},
+            {"prefix": "Bearer\r\n"},
+            {"name": "two words"},
+            {"allowed_endpoints": ["https://evil.example"]},
+            {"vault": "vault"},
+        ):
+            given: dict[str, Any] = {"path": SEARCH, "base_url": "https://service.example", **wrong}
+            with pytest.raises((TypeError, ValueError, ConfigurationError)):
+                make_secret_fetch(given.pop("path"), **given)
+
+    def test_the_vault_decides_what_is_made(self, service: LoopbackServer, token: Any) -> None:
+        """A function for the vault for threads, which is the default; a coroutine function for that of loops."""
+        plain: Any = make_secret_fetch(SEARCH, base_url=service.base_url, token=token("search"))
+        waiting: Any = make_secret_fetch(SEARCH, base_url=service.base_url, token=token("search"), vault=AgentVault())
+        assert not inspect.iscoroutinefunction(plain)
+        assert json.loads(plain("search"))["data"]["found"] == 3
+        assert inspect.iscoroutinefunction(waiting)
+        assert json.loads(asyncio.run(waiting("search")))["data"]["found"] == 3
+        texts = {"endpoint": str, "reason": str, "return": str}
+        assert inspect.get_annotations(plain) == inspect.get_annotations(waiting) == texts
