@@ -45,7 +45,7 @@ class Vault:
         return {"AUTHSEC_VAULT_URL": self.authority.base_url, "AUTHSEC_AGENT_KEY": self.agent_key}
 
     def reads(self) -> list[tuple[Any, ...]]:
-        """Return agent, path, decision and claims of each read that the audit has, the oldest first."""
+        """Return agent, path, decision and claims of each read of this agent's, the oldest first."""
         reply = httpx.get(
             f"{self.authority.base_url}/v1/audit",
             params={"limit": 100},
@@ -53,11 +53,13 @@ class Vault:
             trust_env=False,
         )
         assert reply.status_code == 200, reply.text
-        events = [one for one in reply.json()["events"] if one["event_type"] == "vault.secret.read"]
-        return [_read(one) for one in sorted(events, key=lambda one: one["id"])]
+        entries = map(_read, reversed(reply.json()["events"]))
+        return [one for one in entries if one is not None and one[0] == self.client_id]
 
 
-def _read(event: dict[str, Any]) -> tuple[Any, ...]:
+def _read(event: dict[str, Any]) -> tuple[Any, ...] | None:
+    if event["event_type"] != "vault.secret.read":
+        return None
     said = event["metadata"]
     claimed = said.get("claimed") or {}
     return (
@@ -118,7 +120,7 @@ def test_the_research_agent_reads_what_its_token_covers(play: Callable[..., Told
     told = play("vault_research_agent.py", call("get_secret", path=TAVILY), "I have it. TERMINATE")
     assert told.results == [SECRETS[TAVILY]]
     assert f"Bearer {SECRETS['production/openai/api-key']}" in told.transcript
-    assert [read[:3] for read in vault.reads() if read[0] == vault.client_id] == [
+    assert [read[:3] for read in vault.reads()] == [
         (vault.client_id, "production/openai/api-key", "allow"),
         (vault.client_id, TAVILY, "allow"),
     ]
@@ -136,7 +138,7 @@ def test_the_audited_tool_says_who_reads_and_why(play: Callable[..., Told], vaul
     )
     assert told.results[:2] == [SECRETS[TAVILY]] * 2
     assert '"vault_scope_denied"' in told.results[2]
-    reads = [read for read in vault.reads() if read[0] == vault.client_id]
+    reads = vault.reads()
     assert [read[1:4] for read in reads] == [
         (TAVILY, "allow", "researcher"),
         (TAVILY, "allow", "researcher"),
@@ -165,7 +167,7 @@ def test_the_agents_of_a_groupchat_are_kept_apart(play: Callable[..., Told], vau
     assert '"vault_scope_denied"' in denied
     assert '"tool_refused"' in refused
     assert [value, *others] == [SECRETS[SEARCH], SECRETS[PUBLISHING], SECRETS[QUALITY]]
-    assert [read for read in vault.reads() if read[0] == vault.client_id] == [
+    assert vault.reads() == [
         (vault.client_id, PUBLISHING, "deny", "researcher", "to have a look"),
         (vault.client_id, SEARCH, "allow", "researcher", "to search the web"),
         (vault.client_id, PUBLISHING, "allow", "writer", "to publish the post"),
@@ -203,9 +205,10 @@ def test_a_secret_that_is_only_used_reaches_no_model(
     assert all('"endpoint_refused"' in text for text in told.results[1:])
     (request,) = service.requests
     assert request.headers["authorization"] == f"Bearer {SECRETS[TAVILY]}"
-    assert [read[1:3] for read in vault.reads() if read[0] == vault.client_id] == [(TAVILY, "allow")]
+    assert [read[1:3] for read in vault.reads()] == [(TAVILY, "allow")]
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-    assert_no_secret([told.printed, told.transcript, *written], *SECRETS.values(), vault.agent_key, "vlt_")
+    assert_no_secret([told.printed, told.transcript, *written], *SECRETS.values(), vault.agent_key)
+    assert "vlt_" not in told.printed + told.transcript
 
 
 @pytest.mark.req("RD4", "RD7")
@@ -223,7 +226,7 @@ def test_a_crew_uses_one_secret_and_reads_another(
     )
     assert SECRETS[PUBLISHING] in told.results
     assert_no_secret([told.transcript, told.printed], SECRETS[SEARCH])
-    assert [read[1:] for read in vault.reads() if read[0] == vault.client_id] == [
+    assert [read[1:] for read in vault.reads()] == [
         (SEARCH, "allow", None, None),
         (PUBLISHING, "allow", "writer", "to publish the post"),
     ]

@@ -279,7 +279,18 @@ class TestImport:
         """And not quoted: they may hold a secret. Nothing is stored."""
         printed = setup.run("secrets", "import", "-", "--namespace", "a", "--json", stdin=f"{CANARY}\n")
         assert (printed.code, printed.json["code"], printed.json["lines"]) == (1, "vault_bad_request", [1])
+        assert "write it out or put it into single quotes" in printed.json["message"]
         assert list(setup.vault.secrets) == [OPENAI]
+
+    def test_a_text_that_the_vault_does_not_take(self, setup: VaultSetUp) -> None:
+        """Is refused as a whole, with what it takes."""
+        setup.vault.failing["/v1/secrets/import"] = Reply(status=400, body=b"{}")
+        said = setup.run("secrets", "import", "-", "--namespace", "a", "--json", stdin="A=1\n").json
+        assert (said["code"], "lines" in said, "1 to 128 names" in said["message"]) == (
+            "vault_bad_request",
+            False,
+            True,
+        )
 
     def test_a_file_that_cannot_be_read(self, setup: VaultSetUp, tmp_path: Path) -> None:
         """Is said before anything is asked."""
@@ -332,6 +343,12 @@ class TestExport:
         assert (printed.code, printed.out, "--reveal" in printed.err) == (1, "", True)
         assert not setup.vault.shown
         assert CANARY in setup.run("secrets", "export", "--namespace", "production", "--reveal", shows=CANARY).out
+
+    def test_a_namespace_with_nothing_in_it(self, setup: VaultSetUp, tmp_path: Path) -> None:
+        """Is more likely misspelt than meant, so that no empty file is written."""
+        out = tmp_path / "exported.env"
+        printed = setup.run("secrets", "export", "--namespace", "prodcution", "--out", str(out), "--json")
+        assert (printed.code, printed.json["code"], out.exists()) == (1, "input", False)
 
     def test_all_or_nothing(self, setup: VaultSetUp, tmp_path: Path) -> None:
         """A secret that cannot be read leaves no file behind."""

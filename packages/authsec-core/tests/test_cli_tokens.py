@@ -44,13 +44,14 @@ class TestIssue:
     def test_what_is_typed_is_what_is_asked(self, setup: VaultSetUp) -> None:
         """Every option has its member; what was not typed is left to the vault."""
         argv = ["--scope", "secrets:write:staging/a/b", "--ttl", "30m", "--max-uses", "3", "--description", "nightly"]
-        argv += ["--allow-ip", "192.0.2.7", "--allow-ip", "2001:db8::/32"]
+        argv += ["--tier", "sensitive", "--allow-ip", "192.0.2.7", "--allow-ip", "2001:db8::/32"]
         said = setup.run("tokens", "issue", *SCOPE, *argv, "--json", shows=first(setup)).json
         assert setup.vault.tokens[said["token"]] == {
             "scopes": ["secrets:read:production/*", "secrets:write:staging/a/b"],
             "ttl": 1800,
             "max_uses": 3,
             "description": "nightly",
+            "access_tier": "sensitive",
             "ip_allowlist": ["192.0.2.7/32", "2001:db8::/32"],
         }
         assert said["token_id"] == "vlt_0000000000000001"
@@ -125,6 +126,13 @@ class TestApproval:
         assert "--approval-id approval-1" in printed.err
         setup.vault.pending["approval-1"] = True
         assert setup.run(*collect, shows=first(setup)).out == first(setup)
+
+    def test_what_is_approved_may_have_to_wait(self, setup: VaultSetUp) -> None:
+        """The time from which on the token can be had is told."""
+        setup.vault.needs_approval, setup.vault.good_from = True, "2027-01-15T09:00:00Z"
+        said = setup.run("tokens", "issue", *SCOPE, "--json").json
+        assert (said["approval_id"], said["good_from"]) == ("approval-1", "2027-01-15T09:00:00Z")
+        assert "can be had from 2027-01-15T09:00:00Z on" in said["message"]
 
     def test_it_waits_as_long_as_it_is_told(self, setup: VaultSetUp) -> None:
         """Asking every few seconds with the same id, and giving up at the end."""

@@ -210,6 +210,38 @@ class TestWriting:
         assert [info.path for info in driver.run(vault.list_secrets())] == [PATH, "staging/x"]
         assert VALUE not in repr(driver.run(vault.list_secrets()))
 
+    def test_a_list_is_read_to_its_end(self, driver: Driver, vault: Any, network: Network) -> None:
+        """Page after page, until the vault says that this was all."""
+        items = [{"namespace": "a", "key": key, "version": 1} for key in "bcd"]
+        network.will(200, {"items": items[:1], "next": "a/b"})
+        network.will(200, {"items": items[1:2], "next": "a/c"})
+        network.will(200, {"items": items[2:], "next": None})
+        assert [info.key for info in driver.run(vault.list_secrets("a"))] == ["b", "c", "d"]
+        assert [request.url.params.get("after") for request in network.requests] == [None, "a/b", "a/c"]
+        assert {request.url.params["namespace"] for request in network.requests} == {"a"}
+
+    @pytest.mark.parametrize("following", ["a/b", "a/a", 7])
+    def test_a_list_that_does_not_go_on_is_refused(
+        self, driver: Driver, vault: Any, network: Network, following: object
+    ) -> None:
+        """Each page lies behind the one before, so that a vault cannot keep us for ever."""
+        network.will(200, {"items": [], "next": "a/b"})
+        network.will(200, {"items": [], "next": following})
+        with pytest.raises(VaultReplyError, match="next page"):
+            driver.run(vault.list_secrets("a"))
+
+    def test_a_list_has_one_deadline(self, driver: Driver, vault: Any, network: Network, clock: FakeClock) -> None:
+        """Also one of many pages."""
+
+        def slow(request: httpx.Request) -> httpx.Response:
+            clock.advance(6)
+            return httpx.Response(200, json={"items": [], "next": f"a/{len(network.requests)}"})
+
+        network.answers += [slow] * 5
+        with pytest.raises(VaultUnavailableError, match="in time"):
+            driver.run(vault.list_secrets("a"))
+        assert len(network.requests) == 2
+
     def test_a_list_of_another_namespace_is_refused(self, driver: Driver, vault: Any, network: Network) -> None:
         """A vault that lists what lies elsewhere did not answer the question."""
         network.will(200, {"items": [{"namespace": "staging", "key": "x", "version": 1}]})
@@ -319,6 +351,21 @@ class TestTokens:
         network.mock.approve(str(approval_id))
         token = token_of(driver, vault, approval_id=approval_id)
         assert driver.run(vault.get_secret("production/payments/key", token=token)).value == "sk-payments"
+
+    def test_what_is_approved_may_have_to_wait(self, driver: Driver, vault: Any, network: Network) -> None:
+        """The error says until when; with an approval nothing else is sent."""
+        network.will(200, {"requires_approval": True, "approval_id": "a-1", "good_from": "2027-01-15T08:00:00Z"})
+        with pytest.raises(ApprovalRequiredError, match="once its time has come") as caught:
+            token_of(driver, vault, approval_id="a-1", max_uses=1)
+        assert caught.value.good_from == 1_800_000_000.0
+        assert json.loads(network.requests[0].content) == {"approval_id": "a-1"}
+
+    def test_a_token_takes_itself_back(self, driver: Driver, vault: Any, network: Network) -> None:
+        """Where there is no key to do it with."""
+        token = token_of(driver, vault)
+        driver.run(network.vault(driver, agent_key=None).revoke_token(token))
+        with pytest.raises(VaultUnauthorizedError):
+            driver.run(vault.get_secret(PATH, token=token))
 
     def test_a_revoked_token_reaches_nothing(self, driver: Driver, vault: Any) -> None:
         """By the token or by its public name."""

@@ -36,6 +36,7 @@ class FakeVault:
         pending: What is to be approved, and whether it has been.
         asked: The requests for it, as they were made.
         needs_approval: Whether tokens need one.
+        good_from: From when on they can be had, once all have approved.
         failing: Statuses for the requests to come, by path.
     """
 
@@ -45,6 +46,7 @@ class FakeVault:
         self.pending: dict[str, bool] = {}
         self.asked: dict[str, dict[str, Any]] = {}
         self.needs_approval = False
+        self.good_from: str | None = None
         self.failing: dict[str, Reply] = {}
         self.server = LoopbackServer(self._answer)
 
@@ -126,7 +128,8 @@ class FakeVault:
         assert body.keys() == {"approval_id"} or "approval_id" not in body
         body = self.asked[approval]
         if self.needs_approval and not self.pending.setdefault(approval, False):
-            return Reply.of_json({"requires_approval": True, "approval_id": approval, "scopes": body["scopes"]})
+            waiting = {"requires_approval": True, "approval_id": approval, "scopes": body["scopes"]}
+            return Reply.of_json(waiting | {"good_from": self.good_from})
         number = len(self.tokens) + 1
         text = f"vlt_{number:016x}.{'s3cr3t' * 7}{number}"
         self.tokens[text] = dict(body)

@@ -83,7 +83,7 @@ class Cluster:
     async def seals(self, ring: MasterKeys) -> MasterKey:
         """Return what a server with these master keys seals a secret with."""
         async with self.first.database.read() as connection:
-            return await sealing_key(connection, ring)
+            return await Envelope(ring, tenant="t").master(connection)
 
     async def under(self) -> set[str]:
         """Return the ids of the master keys that something is sealed with."""

@@ -139,6 +139,13 @@ def test_a_token_that_somebody_has_to_approve(terminal: Terminal, tmp_path: Path
     assert terminal.run("secrets", "get", GUARDED, "--reveal", *use)["value"] == CANARY
 
 
+def test_the_doctor_finds_the_vault(terminal: Terminal) -> None:
+    """At the authority's own address, with the agent's key."""
+    found = {finding["check"]: finding for finding in terminal.run("doctor")["findings"]}
+    assert (found["vault"]["status"], found["vault_credential"]["status"]) == ("ok", "ok")
+    assert found["vault_credential"]["message"].endswith(f"it is {terminal.agent.name}'s")
+
+
 def test_the_audit_has_the_program_s_name(terminal: Terminal) -> None:
     """What `run` says of itself stands beside the agent that was proven, marked as claimed."""
     stored = terminal.run("secrets", "set", OPENAI, stdin=CANARY)["secret"]

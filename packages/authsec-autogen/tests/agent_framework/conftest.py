@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))  # importlib mode adds no folders
-pytest.register_assert_rewrite("coroutine_contract")
+pytest.register_assert_rewrite("coroutine_contract", "vault_contract")
 
 from coroutine_fixtures import _fresh_process, api, authority, live, model, shown  # noqa: E402, F401 - fixtures
 

@@ -43,7 +43,10 @@ class Token:
 class Approval:
     """A token that waits for people."""
 
-    members: dict[str, Any]  # of the request, as it was made
+    approval_id: str
+    scopes: tuple[VaultScope, ...]
+    tier: str
+    members: Mapping[str, Any]
     state: Literal["pending", "approved", "denied"] = "pending"
 
 

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from authsec_core._clock import Clock
 from authsec_core._driving import Pause, Steps, http_date, retry_after, usual_pause
 from authsec_core._http import Call, Failure, Reply
-from authsec_core._vault_wire import Asked, Received
+from authsec_core._vault_wire import Asked, Received, list_page
 from authsec_core.errors import (
     ApprovalRequiredError,
     SecretNotFoundError,
@@ -30,12 +30,14 @@ from authsec_core.errors import (
     VaultUnavailableError,
 )
 from authsec_core.token import Secret
+from authsec_core.vault_values import SecretInfo
 from authsec_core.wire import WireError, json_object
 
-__all__ = ["VAULT_REPLY_LIMIT", "Shown", "VaultRules", "ask"]
+__all__ = ["VAULT_REPLY_LIMIT", "Shown", "VaultRules", "ask", "ask_for_all"]
 
 T = TypeVar("T")
-VAULT_REPLY_LIMIT: Final = 131072  # bytes: a secret of 64 KiB, with its escapes; a list is bounded by the vault
+VAULT_REPLY_LIMIT: Final = 524288  # bytes: a secret of 64 KiB, each character of which JSON may write as six
+_LIST_LIMIT: Final = 8388608  # bytes of one page: a vault may say much of each secret
 _REPEATED: Final = frozenset({408, 429})
 _LINE: Final = r"\bline (\d{1,6})\b"  # compiled when an import fails
 _log = logging.getLogger("authsec.vault")
@@ -64,17 +66,43 @@ class Shown:
     is_key: bool
 
 
-def ask(asked: Asked[T], shown: Shown, rules: VaultRules, clock: Clock) -> Steps[T]:
+def ask_for_all(namespace: str | None, shown: Shown, rules: VaultRules, clock: Clock) -> Steps[tuple[SecretInfo, ...]]:
+    """Ask for one page of a list after the other. Raises what `ask` raises."""
+    found: list[SecretInfo] = []
+    deadline, following = clock.steady() + rules.timeout, None
+    while True:
+        page = yield from ask(
+            list_page(namespace, following), shown, rules, clock, deadline=deadline, limit=_LIST_LIMIT
+        )
+        found += page.items
+        following = page.following
+        if following is None:
+            return tuple(found)
+
+
+def ask(
+    asked: Asked[T],
+    shown: Shown,
+    rules: VaultRules,
+    clock: Clock,
+    *,
+    deadline: float | None = None,
+    limit: int = VAULT_REPLY_LIMIT,
+) -> Steps[T]:
     """Ask once, and again where that can do no harm.
+
+    Args:
+        deadline: The steady clock's reading after which no more is waited for; the rules' timeout by default.
+        limit: The most bytes of a reply that are read.
 
     Raises:
         VaultError: One of its subclasses, by what to do next.
     """
-    deadline = clock.steady() + rules.timeout
+    deadline = clock.steady() + rules.timeout if deadline is None else deadline
     attempt = 0
     while True:
         sent_at = clock.wall()
-        outcome = yield _call(asked, shown, rules, deadline)
+        outcome = yield _call(asked, shown, rules, deadline, limit)
         if isinstance(outcome, Reply) and 200 <= outcome.status < 300:
             return _accepted(asked, outcome, sent_at)
         error, cause = _error(outcome, asked, shown, clock)
@@ -87,7 +115,7 @@ def ask(asked: Asked[T], shown: Shown, rules: VaultRules, clock: Clock) -> Steps
         yield Pause(pause)
 
 
-def _call(asked: Asked[T], shown: Shown, rules: VaultRules, deadline: float) -> Call:
+def _call(asked: Asked[T], shown: Shown, rules: VaultRules, deadline: float, limit: int) -> Call:
     headers = {**asked.headers, "Authorization": f"Bearer {shown.credential()}"}
     if asked.body is not None:
         headers["Content-Type"] = "application/json"
@@ -98,7 +126,7 @@ def _call(asked: Asked[T], shown: Shown, rules: VaultRules, deadline: float) -> 
         headers=headers,
         content=None if asked.body is None else asked.body().encode(),
         deadline=deadline,
-        limit=VAULT_REPLY_LIMIT,
+        limit=limit,
         reads_refusals=True,
     )
 
@@ -135,7 +163,7 @@ def _error(
     if kind == "tls":
         return VaultInsecureTransportError("TLS to the vault failed: check its certificate and AUTHSEC_CA_FILE."), cause
     if kind == "too_large":
-        return VaultReplyError("The vault's reply is larger than 128 KiB: check AUTHSEC_VAULT_URL."), cause
+        return VaultReplyError("The vault's reply is larger than any good one: check AUTHSEC_VAULT_URL."), cause
     why = {"connect": "cannot be reached", "timeout": "did not answer in time"}.get(kind, "broke the connection off")
     return VaultUnavailableError(f"The vault {why}: check AUTHSEC_VAULT_URL, then try again."), cause
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from authsec_core._clock import Clock
 from authsec_core._driving import Steps
 from authsec_core._options import Options
-from authsec_core._vault_flow import Shown, VaultRules, ask
+from authsec_core._vault_flow import Shown, VaultRules, ask, ask_for_all
 from authsec_core._vault_wire import Asked, Pending, credential_of
 from authsec_core.errors import ApprovalRequiredError, ConfigurationError
 from authsec_core.token import MOCK_ISSUER, Mode, Secret
 from authsec_core.vault_config import VaultConfig
-from authsec_core.vault_values import VaultToken
+from authsec_core.vault_values import SecretInfo, VaultToken
 
 if TYPE_CHECKING:
     from authsec_core.vault_mock import MockVault
@@ -68,8 +68,11 @@ class VaultParts:
         Raises:
             ConfigurationError: There is neither.
         """
-        shown = Shown(credential_of(token), is_key=False) if token is not None else self._by_key()
-        return ask(asked, shown, self.rules, self.clock)
+        return ask(asked, self._shown(token), self.rules, self.clock)
+
+    def ask_for_all(self, namespace: str | None, token: Secret | None) -> Steps[tuple[SecretInfo, ...]]:
+        """Return the flow that asks for a whole list. Raises what `ask` raises."""
+        return ask_for_all(namespace, self._shown(token), self.rules, self.clock)
 
     def deadline(self) -> float:
         return self.clock.steady() + self.config.timeout
@@ -84,9 +87,16 @@ class VaultParts:
         where = "mode='mock'" if self.mock else f"url={self.rules.url!r}"
         return f"{name}({where})"
 
-    def _by_key(self) -> Shown:
+    @property
+    def has_key(self) -> bool:
+        """Whether the agent's own key can be shown."""
+        return self._key is not None
+
+    def _shown(self, token: Secret | None) -> Shown:
+        if token is not None:
+            return Shown(credential_of(token), is_key=False)
         if self._key is None:
-            raise ConfigurationError(self.config.keyless[:1].upper() + self.config.keyless[1:] + ".")
+            raise ConfigurationError(self.config.keyless)
         return Shown(self._key, is_key=True)
 
     def _own_key(self) -> Secret | None:
@@ -102,9 +112,11 @@ def approved(answer: VaultToken | Pending) -> VaultToken:
         ApprovalRequiredError: Somebody has.
     """
     if isinstance(answer, Pending):
+        when = "somebody has approved it" if answer.good_from is None else "its time has come"
         raise ApprovalRequiredError(
-            f"Somebody has to approve this token: ask again with approval_id={answer.approval_id!r} once they have.",
+            f"This token has to be approved: ask again with approval_id={answer.approval_id!r} once {when}.",
             approval_id=answer.approval_id,
+            good_from=answer.good_from,
         )
     return answer
 

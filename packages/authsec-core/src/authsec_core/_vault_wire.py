@@ -21,13 +21,14 @@ from authsec_core.wire import WireError, is_plain, json_object, parse_time, seco
 
 __all__ = [
     "Asked",
+    "Page",
     "Pending",
     "Received",
     "claims_of",
     "credential_of",
     "hidden",
     "import_env",
-    "list_secrets",
+    "list_page",
     "read_secret",
     "remove_secret",
     "request_token",
@@ -92,9 +93,26 @@ class Asked(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A token that somebody has to approve first."""
+    """A token that somebody has to approve first.
+
+    Attributes:
+        good_from: Epoch seconds, by the vault's clock: from when on it can be had; None where somebody is still asked.
+    """
 
     approval_id: str
+    good_from: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of what a list has.
+
+    Attributes:
+        following: After which path it goes on; None where this is all.
+    """
+
+    items: tuple[SecretInfo, ...]
+    following: str | None
 
 
 def hidden(token: str | VaultToken | Secret | None) -> Secret | None:
@@ -190,20 +208,29 @@ def remove_secret(path: str) -> Asked[None]:
     return Asked(method="DELETE", path=f"/secrets/{check_path(path)}", read=lambda _: None, concerns=path)
 
 
-def list_secrets(namespace: str | None) -> Asked[tuple[SecretInfo, ...]]:
-    """Ask what lies in a namespace and below it, or in the whole vault."""
-    params = {} if namespace is None else {"namespace": check_namespace(namespace)}
+def list_page(namespace: str | None, after: str | None) -> Asked[Page]:
+    """Ask what lies in a namespace and below it, or in the whole vault; `after` is the `next` of the page before."""
+    params = {"namespace": namespace and check_namespace(namespace), "after": after}
 
-    def read(reply: Received) -> tuple[SecretInfo, ...]:
-        items = reply.fields().get("items")
+    def read(reply: Received) -> Page:
+        fields = reply.fields()
+        items, following = fields.get("items"), fields.get("next")
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise WireError("it has no items")
         found = tuple(_info(item, None) for item in items)
         if not all(namespace is None or item.path.startswith(f"{namespace}/") for item in found):
             raise WireError("it lists what lies elsewhere")
-        return found
+        if following is not None and (not isinstance(following, str) or following <= (after or "")):
+            raise WireError("its next page does not lie ahead")
+        return Page(found, following)
 
-    return Asked(method="GET", path="/secrets", params=params, read=read, concerns=namespace or "the vault")
+    return Asked(
+        method="GET",
+        path="/secrets",
+        params={name: text for name, text in params.items() if text is not None},
+        read=read,
+        concerns=namespace or "the vault",
+    )
 
 
 def import_env(
@@ -245,9 +272,10 @@ def request_token(
     description: str | None,
     max_uses: int | None,
     allowed_ips: Iterable[str] | None,
+    access_tier: str | None,
     approval_id: str | None,
 ) -> Asked[VaultToken | Pending]:
-    """Ask for a token that reaches some secrets."""
+    """Ask for a token that reaches some secrets; or, with an `approval_id` alone, for the one that was asked for."""
     asked = parse_vault_scopes(scope)
     if isinstance(allowed_ips, str):
         raise TypeError("allowed_ips= takes a list: write allowed_ips=['10.0.0.0/8']")
@@ -261,6 +289,7 @@ def request_token(
         "description": description,
         "max_uses": max_uses,
         "ip_allowlist": None if allowed_ips is None else [str(ip_network(text)) for text in allowed_ips],
+        "access_tier": access_tier,
     }
     return Asked(
         method="POST",
@@ -268,7 +297,7 @@ def request_token(
         # Alone: what was approved is the token as it was asked for then.
         body=_body(members if approval_id is None else {"approval_id": approval_id}),
         read=lambda reply: _token(reply.fields(), asked, reply),
-        concerns="a token",
+        concerns="a token" if approval_id is None else "this approval",
     )
 
 
@@ -282,9 +311,10 @@ def revoke_token(token_id: Secret) -> Asked[None]:
 def _body(members: Mapping[str, Any], **secrets: Secret | None) -> Secret:
     """Return the members that are there, as JSON."""
     plain = {name: value for name, value in members.items() if value is not None}
-    text = json.dumps(plain)  # by itself, so that what JSON has no form for is refused before a secret is in a frame
+    # By itself, so that what JSON or UTF-8 has no form for is refused before a secret is in a frame.
+    text = json.dumps(plain, ensure_ascii=False).encode().decode()
     held = {name: secret() for name, secret in secrets.items() if secret is not None}
-    return Secret(json.dumps(plain | held) if held else text)
+    return Secret(json.dumps(plain | held, ensure_ascii=False) if held else text)
 
 
 def _checked(value: Secret, longest: int = LONGEST_VALUE) -> Secret:
@@ -338,7 +368,7 @@ def _said(fields: Mapping[str, Any], path: str | None) -> dict[str, Any]:
 
 def _token(fields: Mapping[str, Any], asked: tuple[VaultScope, ...], reply: Received) -> VaultToken | Pending:
     if fields.get("requires_approval"):
-        return Pending(_word(fields, "approval_id"))
+        return Pending(_word(fields, "approval_id"), _instant(fields, "good_from"))
     text, ends, scopes = fields.get("token"), _instant(fields, "expires_at"), fields.get("scopes")
     if not isinstance(text, str) or not text or not _HEADER_TEXT.issuperset(text):
         raise WireError("it has no token")

@@ -318,13 +318,15 @@ class ApprovalRequiredError(VaultError):
     Attributes:
         approval_id: What they approve, and what to ask with again once they have. None where a secret was asked for
             with a credential that nobody approved for it: ask for a token for that secret.
+        good_from: Epoch seconds: from when on the token can be had, where all have approved it and it has to wait.
     """
 
     code = "approval_required"
 
-    def __init__(self, message: str, *, approval_id: str | None = None) -> None:
+    def __init__(self, message: str, *, approval_id: str | None = None, good_from: float | None = None) -> None:
         super().__init__(message)
         self.approval_id = approval_id
+        self.good_from = good_from
 
 
 class VaultTokenExhaustedError(VaultError):

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from authsec_core import _vault_wire as wire
 from authsec_core._clock import SYSTEM_CLOCK, Clock
-from authsec_core._driving import drive_async
+from authsec_core._driving import Steps, drive_async
 from authsec_core._http import Call, Failure, Reply, send_async
 from authsec_core._vault_parts import VaultParts, approved
 from authsec_core._vault_pool import shared_pool
@@ -147,7 +147,7 @@ class AgentVault:
         """Return what lies in a namespace and below it, without the values. None is the whole vault."""
         shown = hidden(token)
         del token
-        return await self._do(wire.list_secrets(namespace), shown)
+        return await self._run(self._parts.ask_for_all(namespace, shown))
 
     async def rotate_secret(
         self, path: str, value: str | None = None, *, token: str | VaultToken | Secret | None = None
@@ -185,6 +185,7 @@ class AgentVault:
         description: str | None = None,
         max_uses: int | None = None,
         allowed_ips: Iterable[str] | None = None,
+        access_tier: str | None = None,
         approval_id: str | None = None,
     ) -> VaultToken:
         """Ask for a token that reaches some secrets for a while. It takes the agent's own key.
@@ -195,7 +196,9 @@ class AgentVault:
             description: For the people who read the audit.
             max_uses: How often it can be used; any number by default.
             allowed_ips: The only addresses or networks that it can be used from.
-            approval_id: Of an earlier call, once the token has been approved.
+            access_tier: Ask for consent up to this tier, even where nothing that the scopes reach has it now.
+            approval_id: Of an earlier call with this scope, once that has been approved; the token is the one that was
+                asked for then.
 
         Raises:
             ApprovalRequiredError: Somebody has to approve first.
@@ -206,19 +209,21 @@ class AgentVault:
             description=description,
             max_uses=max_uses,
             allowed_ips=allowed_ips,
+            access_tier=access_tier,
             approval_id=approval_id,
         )
         return approved(await self._do(asked, None))
 
     async def revoke_token(self, token: VaultToken | str) -> None:
-        """Let a token reach nothing any more, from now on. It takes the agent's own key.
+        """Let a token reach nothing any more, from now on. It takes the agent's own key, or the very token.
 
         Args:
             token: The token that `request_token` returned, or its `token_id`; never the text of one.
         """
         named = Secret(token.token_id if isinstance(token, VaultToken) else token)
+        shown = token.secret if isinstance(token, VaultToken) and not self._parts.has_key else None
         del token
-        await self._do(wire.revoke_token(named), None)
+        await self._do(wire.revoke_token(named), shown)
 
     def auth(
         self,
@@ -283,9 +288,12 @@ class AgentVault:
         await self._pool.leave(self, keep=keep)
 
     async def _do(self, asked: Asked[T], token: Secret | None) -> T:
+        return await self._run(self._parts.ask(asked, token))
+
+    async def _run(self, steps: Steps[T]) -> T:
         if self._closed:
             raise RuntimeError("this vault is closed: make a new one")
-        return await drive_async(self._parts.ask(asked, token), self._send, self._parts.clock)
+        return await drive_async(steps, self._send, self._parts.clock)
 
     async def _send(self, call: Call) -> Reply | Failure:
         mock = self._parts.mock

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["VaultConfig"]
 
 _LIVE_SIGNS = ("agent_key", "ass_agent_key", "ca_file", "env_file")
-_NO_KEY = "there is no agent key: set AUTHSEC_AGENT_KEY beside AUTHSEC_VAULT_URL, or pass token="
-_NOT_FOR_IT = "the agent key that is set was given for another address than {}: pass agent_key= beside url="
+_NO_KEY = "There is no agent key: set AUTHSEC_AGENT_KEY beside AUTHSEC_VAULT_URL, or pass token=."
+_NOT_FOR_IT = "The agent key that is set was given for another address than {}: pass agent_key= beside url=."
 
 
 class VaultConfig(AuthSecConfig):

@@ -251,7 +251,7 @@ class MockVault:
             and not versions[-1].is_destroyed
             and all(any(scope.covers("read", path) for scope in scopes) for scopes in every)
         ]
-        return used(token, 200, {"namespace": namespace or None, "items": items})
+        return used(token, 200, {"namespace": namespace, "items": items, "next": None})
 
     def _import(self, namespace: str, members: dict[str, Any], token: Token | None) -> Answer:
         pairs, bad = pairs_of(str(members.get("content", "")))
@@ -271,52 +271,60 @@ class MockVault:
     def _issue(self, subject: str, members: dict[str, Any], token: Token | None) -> Answer:
         if token is not None:
             raise Refusal(403, "SCOPE_DENIED", "a vault token may not ask for another")
-        approval_id = members.get("approval_id")
-        if approval_id is not None:
-            members = self._approved(approval_id).members
+        if "approval_id" in members:
+            approval = self._approved(members)
+            return 200, self._pending(approval) if approval.state == "pending" else self._issued(approval)
         scopes = parse_vault_scopes(members["scopes"])
         if not all(any(mine.includes(scope) for mine in self._scopes) for scope in scopes):
             raise Refusal(403, "SCOPE_DENIED", "the agent itself may not do all of this")
-        tier = max((tier_of(scopes, path, kept) for path, kept in self._kept.items()), default=0)
-        if tier and (pending := self._pending(approval_id, members)) is not None:
-            return 200, {"requires_approval": True, "approval_id": pending, "scopes": members["scopes"]}
-        token_id = randomness.token_hex(8)
-        text = f"vlt_mock_{token_id}.{randomness.token_urlsafe(32)}"
+        reached = (tier_of(scopes, path, kept) for path, kept in self._kept.items())
+        tier = max(TIERS.index(members.get("access_tier", "standard")), *reached)
+        approval = Approval(randomness.token_hex(8), scopes, TIERS[tier], members)
+        if not tier:
+            return 200, self._issued(approval)
+        self._approvals[approval.approval_id] = approval
+        return 200, self._pending(approval)
+
+    def _approved(self, members: dict[str, Any]) -> Approval:
+        approval = self._approvals.get(members["approval_id"])
+        if len(members) > 1:
+            raise Refusal(400, "VALIDATION_ERROR", "approval_id stands alone")
+        if approval is None:
+            raise Refusal(404, "SECRET_NOT_FOUND", "nobody asked for this")
+        if approval.state == "denied":
+            raise Refusal(403, "SCOPE_DENIED", "this was denied")
+        if approval.state == "approved":
+            del self._approvals[approval.approval_id]
+        return approval
+
+    def _pending(self, approval: Approval) -> dict[str, Any]:
+        scopes = [str(scope) for scope in approval.scopes]
+        return {"requires_approval": True, "approval_id": approval.approval_id, "status": "pending", "scopes": scopes}
+
+    def _issued(self, approval: Approval) -> dict[str, Any]:
+        token_id = f"vlt_{randomness.token_hex(8)}"
+        text = f"{token_id}.{randomness.token_urlsafe(32)}"
         made = self._tokens[text] = Token(
             token_id=token_id,
-            scopes=scopes,
-            tier=TIERS[tier],
-            max_uses=members.get("max_uses"),
-            expires_at=self._clock.wall() + float(members.get("ttl") or _TTL),
+            scopes=approval.scopes,
+            tier=approval.tier,
+            max_uses=approval.members.get("max_uses"),
+            expires_at=self._clock.wall() + float(approval.members.get("ttl") or _TTL),
         )
-        return 200, {
+        return {
             "token": text,
             "token_id": token_id,
             "expires_at": made.expires_at,
-            "scopes": [str(scope) for scope in scopes],
+            "scopes": [str(scope) for scope in made.scopes],
             "requires_approval": False,
         }
 
-    def _pending(self, approval_id: str | None, members: dict[str, Any]) -> str | None:
-        """Return what has to be approved first, or None once it was."""
-        if approval_id is None:
-            approval_id = randomness.token_hex(8)
-            self._approvals[approval_id] = Approval(members)
-        if self._approved(approval_id).state == "pending":
-            return approval_id
-        del self._approvals[approval_id]
-        return None
-
-    def _approved(self, approval_id: str) -> Approval:
-        approval = self._approvals.get(approval_id)
-        if approval is None or approval.state == "denied":
-            raise Refusal(403, "SCOPE_DENIED", "this was denied, or has ended")
-        return approval
-
     def _revoke(self, token_id: str, members: dict[str, Any], token: Token | None) -> Answer:
         found = next((each for each in self._tokens.values() if each.token_id == token_id), None)
-        if token is not None or found is None:
-            raise Refusal(403 if token else 404, "SCOPE_DENIED" if token else "SECRET_NOT_FOUND", "no such token")
+        if token is not None and token is not found:
+            raise Refusal(403, "SCOPE_DENIED", "a vault token may take back itself alone")
+        if found is None:
+            raise Refusal(404, "SECRET_NOT_FOUND", "there is no such token")
         found.is_revoked = True
         return 204, None
 

@@ -14,7 +14,6 @@ from typing import Final, Literal
 
 __all__ = [
     "LONGEST_PATH",
-    "MOST_SCOPES",
     "VaultAction",
     "VaultScope",
     "check_namespace",

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from authsec_core import _vault_wire as wire
 from authsec_core._clock import SYSTEM_CLOCK, Clock
-from authsec_core._driving import drive
+from authsec_core._driving import Steps, drive
 from authsec_core._http import Call, Failure, Reply, send
 from authsec_core._pool import Pool
 from authsec_core._vault_parts import VaultParts, approved
@@ -103,7 +103,7 @@ class AgentVaultSync:
         """Return what lies in a namespace and below it. See `AgentVault.list_secrets`."""
         shown = hidden(token)
         del token
-        return self._do(wire.list_secrets(namespace), shown)
+        return self._run(self._parts.ask_for_all(namespace, shown))
 
     def rotate_secret(
         self, path: str, value: str | None = None, *, token: str | VaultToken | Secret | None = None
@@ -137,6 +137,7 @@ class AgentVaultSync:
         description: str | None = None,
         max_uses: int | None = None,
         allowed_ips: Iterable[str] | None = None,
+        access_tier: str | None = None,
         approval_id: str | None = None,
     ) -> VaultToken:
         """Ask for a token that reaches some secrets for a while. See `AgentVault.request_token`."""
@@ -146,6 +147,7 @@ class AgentVaultSync:
             description=description,
             max_uses=max_uses,
             allowed_ips=allowed_ips,
+            access_tier=access_tier,
             approval_id=approval_id,
         )
         return approved(self._do(asked, None))
@@ -153,8 +155,9 @@ class AgentVaultSync:
     def revoke_token(self, token: VaultToken | str) -> None:
         """Let a token reach nothing any more. See `AgentVault.revoke_token`."""
         named = Secret(token.token_id if isinstance(token, VaultToken) else token)
+        shown = token.secret if isinstance(token, VaultToken) and not self._parts.has_key else None
         del token
-        self._do(wire.revoke_token(named), None)
+        self._do(wire.revoke_token(named), shown)
 
     def auth(
         self,
@@ -194,8 +197,11 @@ class AgentVaultSync:
         self._pool.close()
 
     def _do(self, asked: Asked[T], token: Secret | None) -> T:
+        return self._run(self._parts.ask(asked, token))
+
+    def _run(self, steps: Steps[T]) -> T:
         self._pool.check_open()
-        return drive(self._parts.ask(asked, token), self._send, self._parts.clock)
+        return drive(steps, self._send, self._parts.clock)
 
     def _send(self, call: Call) -> Reply | Failure:
         mock = self._parts.mock

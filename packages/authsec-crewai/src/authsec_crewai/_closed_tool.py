@@ -88,7 +88,7 @@ def never_cache(_arguments: Any = None, _result: Any = None) -> bool:
     return False
 
 
-def _missing(kind: type) -> dict[str, None]:
+def _missing(kind: Any) -> dict[str, None]:
     """Return what a program has to give to `__init__` and no dump holds."""
     parameters = inspect.signature(kind.__init__).parameters.values()
     return {one.name: None for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty}

@@ -60,8 +60,17 @@ def peer(request: Request) -> str | None:
 
 
 def claimed(request: Request) -> dict[str, str]:
-    """Return what an agent says of itself, for the audit: proven by nothing."""
-    return {name: request.headers[header] for header, name in _CLAIMED.items() if header in request.headers}
+    """Return what an agent says of itself, for the audit: proven by nothing. Our clients send it as UTF-8."""
+    headers = request.headers
+    return {name: _as_utf8(headers[header]) for header, name in _CLAIMED.items() if header in headers}
+
+
+def _as_utf8(header: str) -> str:
+    """Return what a header says, which was taken for Latin-1; what is no UTF-8 stays that."""
+    try:
+        return header.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return header
 
 
 @contextmanager

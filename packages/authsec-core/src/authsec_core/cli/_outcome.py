@@ -20,6 +20,7 @@ from authsec_core.errors import (
     VaultRequestError,
 )
 from authsec_core.token import Mode, Secret
+from authsec_core.wire import format_time
 
 if TYPE_CHECKING:
     from authsec_core.config import AuthSecConfig
@@ -162,6 +163,7 @@ def error_outcome(error: AuthSecError, mode: Mode | None, *, secrets: Iterable[S
         document["missing"] = sorted(error.missing)
     if isinstance(error, ApprovalRequiredError):
         document["approval_id"] = error.approval_id
+        document["good_from"] = None if error.good_from is None else format_time(error.good_from)
     if isinstance(error, VaultRequestError) and error.lines:
         document["lines"] = list(error.lines)
     return outcome("error", document, failed=True, secrets=secrets)

@@ -74,9 +74,12 @@ def claims(arguments: Any, what: str) -> dict[str, str]:
 
 def kept(arguments: SecretsArguments) -> dict[str, Any]:
     """Return what was typed of all that is kept beside a value."""
-    kept = {"secret_type": arguments.secret_type, "access_tier": arguments.access_tier}
-    given: dict[str, Any] = {name: value for name, value in kept.items() if value is not None}
-    return {**given, "metadata": dict(arguments.metadata)} if arguments.metadata else given
+    typed = {
+        "secret_type": arguments.secret_type,
+        "access_tier": arguments.access_tier,
+        "metadata": dict(arguments.metadata) or None,
+    }
+    return {name: value for name, value in typed.items() if value is not None}
 
 
 def _looked_up(session: Session, arguments: SecretsArguments) -> Outcome:

@@ -39,7 +39,7 @@ class Session:
     @property
     def using(self) -> dict[str, Any]:
         """The `token=` of a call, where there is one."""
-        return {} if self.token is None else {"token": self.token()}
+        return {} if self.token is None else {"token": self.token}
 
     def done(
         self,

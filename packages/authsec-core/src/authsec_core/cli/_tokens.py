@@ -19,7 +19,6 @@ from authsec_core.wire import format_time
 __all__ = ["issue_token", "revoke_token"]
 
 _PAUSE: Final = 5.0  # seconds between two questions whether it is approved
-_PENDING: Final = "Somebody has to approve this token: then add --approval-id {}, or wait for them with --wait 1h."
 
 
 def issue_token(session: Session, arguments: TokensArguments) -> Outcome:
@@ -67,7 +66,7 @@ def _awaited(session: Session, arguments: TokensArguments) -> VaultToken:
             approval = exc.approval_id
             left = deadline - session.clock.steady()
             if left <= 0:
-                raise ApprovalRequiredError(_PENDING.format(approval), approval_id=approval) from exc
+                raise _still_waiting(exc) from exc
         except VaultError as exc:
             left = deadline - session.clock.steady()
             if not exc.retryable or left <= 0:  # a vault that is restarted does not end an hour of waiting
@@ -76,11 +75,21 @@ def _awaited(session: Session, arguments: TokensArguments) -> VaultToken:
         session.clock.sleep(min(_PAUSE, left))
 
 
+def _still_waiting(error: ApprovalRequiredError) -> ApprovalRequiredError:
+    if error.good_from is None:
+        what = "Somebody has to approve this token first"
+    else:
+        what = f"This token is approved, and can be had from {format_time(error.good_from)} on"
+    mend = f"{what}: then add --approval-id {error.approval_id}, or wait for it with --wait 1h."
+    return ApprovalRequiredError(mend, approval_id=error.approval_id, good_from=error.good_from)
+
+
 def _asked(arguments: TokensArguments) -> dict[str, Any]:
     asked = {
         "ttl_seconds": arguments.ttl,
         "max_uses": arguments.max_uses,
         "description": arguments.description,
+        "access_tier": arguments.access_tier,
         "allowed_ips": list(arguments.allowed_ips) or None,
     }
     return {name: value for name, value in asked.items() if value is not None}

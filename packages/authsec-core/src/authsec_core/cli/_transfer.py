@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from authsec_core.cli._env_text import environment_names, export_text
 from authsec_core.cli._outcome import InputError, Outcome, Shown
@@ -16,16 +16,26 @@ from authsec_core.cli._secrets import claims, kept
 from authsec_core.cli._session import Session, counted
 from authsec_core.cli._streams import read_file, require_absent, stdout_is_terminal, write_new
 from authsec_core.cli._vault_arguments import SecretsArguments
+from authsec_core.errors import VaultRequestError
 from authsec_core.token import Secret
 
 __all__ = ["export_secrets", "import_secrets"]
+
+_LINES: Final = (
+    "Nothing was stored. A line is NAME=value; where a value refers to another variable, as ${NAME} does, write it out "
+    "or put it into single quotes."
+)
+_TAKES: Final = "Nothing was stored. A text has 1 to 128 names with values, each of 64 KiB at most."
 
 
 def import_secrets(session: Session, arguments: SecretsArguments) -> Outcome:
     """Store what a `.env` file holds."""
     text = read_file(arguments.source)
     session.notify("Storing what the file holds")
-    imported = session.vault.import_env(arguments.namespace or "", text(), **kept(arguments), **session.using)
+    try:
+        imported = session.vault.import_env(arguments.namespace or "", text(), **kept(arguments), **session.using)
+    except VaultRequestError as exc:
+        raise VaultRequestError(f"{exc.message} {_LINES if exc.lines else _TAKES}", lines=exc.lines) from exc
     message = f"{counted(len(imported.keys), 'secret')} stored in {imported.namespace}"
     if imported.skipped:
         message += f", {counted(imported.skipped, 'name')} without a value left out"
@@ -48,6 +58,8 @@ def export_secrets(session: Session, arguments: SecretsArguments) -> Outcome:
     namespace = arguments.namespace or ""
     session.notify("Asking what there is")
     paths = [info.path for info in session.vault.list_secrets(namespace, **session.using)]
+    if not paths:
+        raise InputError(f"nothing lies in {namespace} that may be read here: authsec secrets list shows what there is")
     keys = {path: path.removeprefix(f"{namespace}/") for path in paths}
     names = {key: key for key in keys.values()} if arguments.form == "json" else environment_names(keys.values())
     content = Secret(

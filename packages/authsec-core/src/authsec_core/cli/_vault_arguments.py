@@ -67,6 +67,7 @@ class TokensArguments:
     max_uses: int | None = None
     allowed_ips: tuple[str, ...] = ()
     description: str | None = None
+    access_tier: str | None = None
     approval_id: str | None = None
     wait: float | None = None
     out: Path | None = None

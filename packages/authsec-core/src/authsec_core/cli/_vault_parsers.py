@@ -99,6 +99,12 @@ def _add_tokens(tokens: Any, common: Parser) -> None:
     )
     issue.add_argument("--description", type=values.name, metavar="TEXT", help="what it is for; the audit has it")
     issue.add_argument(
+        "--tier",
+        dest="access_tier",
+        choices=_TIERS,
+        help="have it approved up to this tier, even if nothing that the scopes reach has it now",
+    )
+    issue.add_argument(
         "--approval-id",
         type=values.identifier,
         metavar="ID",
