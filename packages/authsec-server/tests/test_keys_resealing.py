@@ -25,7 +25,8 @@ from authsec_server.errors import ConflictError, WrongMasterKeyError
 from authsec_server.keys.masterkey import MasterKey, replace_master_keys
 from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.resealing import Resealed, Resealing
-from authsec_server.keys.sealing import DATA_KEY, PEPPER, SIGNING_KEY, seal, sealed_with, sealing_key, unseal
+from authsec_server.keys.sealing import DATA_KEY, PEPPER, SIGNING_KEY, seal, sealed_with, unseal
+from authsec_server.vault.envelope import Envelope
 
 NEW = MasterKey.generate()
 SECRETS, VERSIONS = 30, 8  # more than two transactions' worth
