@@ -45,7 +45,7 @@ def test_a_dump_holds_a_name_and_is_not_loaded(
     vault: AgentVault, mock: MockVault, token: Any, assistant: Any, model: Any
 ) -> None:
     """An agent with the tools can be dumped; loaded they would have nobody's token, or somebody else's."""
-    tools = [
+    tools: list[Any] = [
         make_vault_tool(token("search"), agent_name="researcher", vault=vault),
         make_secret_fetch(SEARCH, base_url="https://api.example", token=token("search"), vault=vault),
     ]

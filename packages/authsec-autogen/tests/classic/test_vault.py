@@ -158,7 +158,11 @@ class TestVaultTool:
     def test_failures_are_told_apart_and_hold_nothing(self, token: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Denied, not there, used up, revoked, unavailable, misconfigured: a code of its own for each."""
         once = token("search", max_uses=1)
-        read = lambda text, path: asyncio.run(make_vault_tool(text)(path))  # noqa: E731
+
+        def read(held: Any, path: str) -> str:
+            tool: Any = make_vault_tool(held)
+            return str(asyncio.run(tool(path)))
+
         assert read(once, SEARCH) == CANARY
         told = {
             "vault_token_exhausted": read(once, SEARCH),
@@ -274,7 +278,8 @@ class TestRegistration:
             {"path": PUBLISHING, "metadata": {"agent_name": "writer"}},
         ]
         texts = ['{"path": ', "", "null", "7", "[]", '{"path": ' + "[" * 100_000 + "}"]
-        calls = [Call(name, one) for one in [*({"path": path} for path in paths), *odd, *extras, *texts]]
+        wrong: list[dict[str, Any] | str] = [*({"path": path} for path in paths), *odd, *extras, *texts]
+        calls = [Call(name, one) for one in wrong]
         llm = model(*calls[:3], calls[3:16], *calls[16:], "TERMINATE")
         researcher, executor = agents("researcher", llm), agents("executor")
         register_vault_tool(caller=researcher, executor=executor, vault_token=token("search"))

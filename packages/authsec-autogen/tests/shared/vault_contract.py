@@ -9,7 +9,7 @@ import asyncio
 import copy
 import json
 import pickle
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Adapter:
     """
 
     module: Any
-    ask: Callable[..., Awaitable[list[object]]]
+    ask: Callable[..., Coroutine[Any, Any, list[object]]]
 
 
 @pytest.fixture
@@ -153,19 +153,15 @@ class VaultTools:
         fetch = make.make_secret_fetch(SEARCH, base_url=service.base_url, allowed_endpoints=["search"], vault=vault)
         read = make.make_vault_tool(token("search"), vault=vault)
         with LoopbackServer(lambda _request: Reply.of_json({})) as evil:
-            wrong = [
-                *({"endpoint": one, "reason": ""} for one in (evil.base_url, "search/../admin", "search\r\nX: 1", "")),
-                *({"endpoint": one, "reason": ""} for one in (None, 7, ["search"])),
-                {"endpoint": "other", "base_url": evil.base_url, "method": "DELETE", "reason": ""},
-                {},
+            endpoints: list[object] = [evil.base_url, "search/../admin", "search\r\nX: 1", "", None, 7, ["search"]]
+            paths: list[object] = [PUBLISHING, "production/search/../publishing/wordpress-key", None, 7, [SEARCH]]
+            extra = {"endpoint": "other", "base_url": evil.base_url, "method": "DELETE", "reason": ""}
+            more = {"path": PUBLISHING, "token": "vlt_x", "vault_token": None, "reason": ""}
+            calls = [
+                *(Call(fetch.name, {"endpoint": one, "reason": ""}) for one in endpoints),
+                *(Call(read.name, {"path": one, "reason": ""}) for one in paths),
+                *(Call(fetch.name, extra), Call(read.name, more), Call(fetch.name, {}), Call(read.name, {})),
             ]
-            paths = [
-                *({"path": one, "reason": ""} for one in (PUBLISHING, "production/search/../publishing/wordpress-key")),
-                *({"path": one, "reason": ""} for one in (None, 7, [SEARCH])),
-                {"path": PUBLISHING, "token": "vlt_x", "vault_token": None, "reason": ""},
-                {},
-            ]
-            calls = [*(Call(fetch.name, one) for one in wrong), *(Call(read.name, one) for one in paths)]
             llm = model(calls, "done")
             asyncio.run(vault_tools.ask(llm, fetch, read))
             assert (evil.requests, service.requests) == ((), ())
