@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from autogen_core import CancellationToken
 from autogen_core.tools import BaseTool
-from vault_contract import SEARCH, Adapter, VaultTools, mock, service, token, vault
+from vault_contract import Adapter, VaultTools, mock, service, token, vault
+from vault_tools_support import SEARCH
 
 import authsec_autogen.agentchat
 from authsec_autogen.agentchat import make_secret_fetch, make_vault_tool
