@@ -132,7 +132,7 @@ def test_what_is_read_is_what_dotenv_reads(lines: list[str]) -> None:
     ],
 )
 def test_no_text_takes_long(text: str) -> None:
-    """120 KB of anything are read, or refused, in a moment: python-dotenv takes 15 seconds for the first."""
+    """120 KB of anything are read, or refused, in a moment: python-dotenv takes seconds for the first."""
     began = SYSTEM_CLOCK.steady()
     with suppress(EnvTextError):
         read_env_text(text)

@@ -43,6 +43,7 @@ def test_nothing_of_it_can_be_seen() -> None:
 @pytest.mark.parametrize("part", ["wrapped_key", "sealed"])
 def test_every_flipped_bit_is_noticed(part: str) -> None:
     """In what tells the layout and the master key, in nonce, ciphertext and tag; and no word of the value is said."""
+    assert ENVELOPE.open(PATH, 3, KEPT) == VALUE, "its data key is remembered from here on"
     whole: bytes = getattr(KEPT, part)
     for place in range(len(whole)):
         for bit in range(8):

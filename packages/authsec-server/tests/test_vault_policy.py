@@ -24,6 +24,7 @@ from authsec_server.vault.policy import (
     higher,
     holder_of,
     permit,
+    permit_listing,
 )
 
 NOW = 1_800_000_000.0
@@ -251,3 +252,52 @@ def test_of_two_tiers_one_is_stricter() -> None:
     """In the order in which they are declared."""
     assert higher("standard", "sensitive") == higher("sensitive", "standard") == "sensitive"
     assert higher("critical", "sensitive") == "critical"
+
+
+NAMESPACES = ("", "a", "a/b", "a/b/c", "a-x", "b", "b/a")
+PATTERNS = ("*", "a/*", "a/b/*", "a/b", "a-x/k", "b/a/k")
+
+
+@given(
+    scopes=st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3),
+    allowed=st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3),
+    places=st.lists(st.sampled_from(("*", "a", "a/b", "a-x", "b")), max_size=2),
+    namespace=st.sampled_from(NAMESPACES),
+)
+def test_a_list_is_refused_only_where_nothing_could_be_on_it(
+    scopes: list[str], allowed: list[str], places: list[str], namespace: str
+) -> None:
+    """Whatever may be read and lies in the namespace, its list is not refused for it."""
+    access = VaultAccess(
+        namespaces=tuple(places), scopes=tuple(VaultScope.parse(f"secrets:read:{each}") for each in allowed)
+    )
+    holder = let_in(by=standing(vault=access), row=token(*(f"secrets:read:{each}" for each in scopes)))
+    below = [path for path in ("a/b", "a/k", "a/b/k", "a/b/c/k", "a-x/k", "b/k", "b/a/k") if lies_in(path, namespace)]
+    if any(holder.covers("read", path) for path in below):
+        permit_listing(holder, namespace)
+    elif not places:
+        with pytest.raises(RefusedError) as caught:
+            permit_listing(holder, namespace)
+        assert caught.value.reason == "scope_denied"
+
+
+def lies_in(path: str, namespace: str) -> bool:
+    """Return whether a secret lies in a namespace or below it."""
+    return not namespace or path.startswith(f"{namespace}/")
+
+
+@pytest.mark.parametrize(
+    ("scope", "namespace"), [("secrets:read:a/*", "b"), ("secrets:read:a/*", "a-x"), ("secrets:write:*", "a")]
+)
+def test_a_namespace_that_no_scope_reaches_is_refused(scope: str, namespace: str) -> None:
+    """Another one, one that only begins alike, or another action."""
+    with pytest.raises(RefusedError) as caught:
+        permit_listing(let_in(row=token(scope)), namespace)
+    assert caught.value.reason == "scope_denied"
+
+
+def test_a_used_up_token_lists_nothing() -> None:
+    """It is told that it is used up, whatever it asks for."""
+    with pytest.raises(RefusedError) as caught:
+        permit_listing(let_in(row=token("secrets:read:*", max_uses=1, uses=1)), "")
+    assert caught.value.reason == "token_exhausted"

@@ -45,7 +45,7 @@ class Credential:
     @property
     def kind(self) -> CredentialKind:
         """What it is for, by its id."""
-        return _KINDS[self.id.partition("_")[0]]
+        return _KINDS[self.id[:3]]
 
     def text(self) -> str:
         """Return the whole credential, to be shown once to whom it belongs."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidTag
@@ -32,6 +33,8 @@ _LAYOUT: Final = b"\x01"  # then the nonce, ciphertext and tag
 _KEY_BITS: Final = 256
 _NONCE: Final = 12  # bytes
 _TAG: Final = 16  # bytes
+_MOST_KEYS: Final = 1024  # data keys that a process remembers, those that were used last
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class Envelope:
 
     def __init__(self, masters: MasterKeys, *, tenant: str) -> None:
         self._masters, self._tenant = masters, tenant
+        self._cipher = lru_cache(maxsize=_MOST_KEYS)(self._unwrapped)
 
     async def master(self, connection: AsyncConnection) -> MasterKey:
         """Return the master key for what is written in this transaction. Costs a query.
@@ -87,23 +91,22 @@ class Envelope:
         sealed = kept.sealed
         if len(sealed) < len(_LAYOUT) + _NONCE + _TAG or not sealed.startswith(_LAYOUT):
             raise UnsealError(_broken(path, version))
-        key = unseal(
-            self._masters,
-            purpose=DATA_KEY,
-            identifier=name_of(path, version),
-            tenant=self._tenant,
-            sealed=kept.wrapped_key,
-        )
+        cipher = self._cipher(path, version, kept.wrapped_key)
         nonce = sealed[len(_LAYOUT) : len(_LAYOUT) + _NONCE]
         try:
-            value = AESGCM(key).decrypt(nonce, sealed[len(_LAYOUT) + _NONCE :], self._bound(path, version))
+            value = cipher.decrypt(nonce, sealed[len(_LAYOUT) + _NONCE :], self._bound(path, version))
         except InvalidTag as exc:
             raise UnsealError(_broken(path, version)) from exc
         return value.decode()
 
+    def _unwrapped(self, path: str, version: int, wrapped_key: bytes) -> AESGCM:
+        name = name_of(path, version)
+        key = unseal(self._masters, purpose=DATA_KEY, identifier=name, tenant=self._tenant, sealed=wrapped_key)
+        return AESGCM(key)
+
     def _bound(self, path: str, version: int) -> bytes:
         # JSON, because joined text could be cut in two ways.
-        return _LAYOUT + json.dumps([_VALUE, self._tenant, path, version], separators=(",", ":")).encode()
+        return _LAYOUT + _encode([_VALUE, self._tenant, path, version]).encode()
 
 
 def name_of(path: str, version: int) -> str:

@@ -8,6 +8,7 @@ each time, in the transaction that records the answer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final, Literal
 
@@ -180,7 +181,7 @@ def token_of(row: Any) -> VaultToken:
         mac=bytes(row.mac),
         client_id=row.client_id,
         key_id=row.key_id,
-        scopes=tuple(VaultScope.parse(scope) for scope in row.scopes),
+        scopes=_scopes(tuple(row.scopes)),
         tier=row.access_tier,
         max_uses=row.max_uses,
         uses=row.uses,
@@ -188,6 +189,11 @@ def token_of(row: Any) -> VaultToken:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
     )
+
+
+@lru_cache(maxsize=4096)  # a token that is read with is read each time
+def _scopes(texts: tuple[str, ...]) -> tuple[VaultScope, ...]:
+    return tuple(map(VaultScope.parse, texts))
 
 
 def _key(standing: Standing, key_id: str) -> StoredKey | None:

@@ -25,6 +25,7 @@ __all__ = ["AT_A_PATH", "get", "reading", "router"]
 AT_A_PATH: Final = "/v1/secrets/{path:path}"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _ROTATE: Final = "/rotate"
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 router = APIRouter(tags=["vault"], route_class=VaultRoute)
@@ -286,25 +287,21 @@ def _shown(secret: Secret) -> Response:
     # By hand, for this is what agents wait for: a model takes longer than the decision.
     info = secret.info
     namespace, key = split_path(info.path)
-    return Response(
-        json.dumps(
-            {
-                "namespace": namespace,
-                "key": key,
-                "path": info.path,
-                "value": secret.value,
-                "secret_type": info.secret_type,
-                "access_tier": info.access_tier,
-                "metadata": info.metadata,
-                "version": info.version,
-                "created_at": format_time(info.created_at),
-                "updated_at": format_time(info.updated_at),
-            },
-            ensure_ascii=False,
-        ),
-        media_type="application/json",
-        headers=_NO_STORE,
+    text = _encode(
+        {
+            "namespace": namespace,
+            "key": key,
+            "path": info.path,
+            "value": secret.value,
+            "secret_type": info.secret_type,
+            "access_tier": info.access_tier,
+            "metadata": info.metadata,
+            "version": info.version,
+            "created_at": format_time(info.created_at),
+            "updated_at": format_time(info.updated_at),
+        }
     )
+    return Response(text, media_type="application/json", headers=_NO_STORE)
 
 
 def _listed(listing: Listing) -> Response:
