@@ -178,9 +178,9 @@ def _refusal(reply: Reply, asked: Asked[T], shown: Shown, clock: Clock) -> Vault
     if status == 403 and code == "APPROVAL_REQUIRED":
         return ApprovalRequiredError(f"{concerns}: ask for a token for this secret alone, which has to be approved.")
     if status == 403:
-        return VaultScopeDeniedError(f"{concerns}: this {mine} does not allow that.")
+        return VaultScopeDeniedError(f"{concerns}: the vault denies that to this {mine}.")
     if status == 404:
-        return SecretNotFoundError(f"{concerns}: nothing lies there: check the path, the version, and the vault's URL.")
+        return SecretNotFoundError(f"{concerns}: it is not there: check the path, the version and the vault's URL.")
     if status == 410:
         return VaultTokenExhaustedError("This vault token has been used as often as it could be: ask for another.")
     if status == 409:
