@@ -14,7 +14,8 @@ from typing import Final, TypeVar
 from authsec_core._clock import Clock
 from authsec_core._driving import Pause, Steps, http_date, retry_after, usual_pause
 from authsec_core._http import Call, Failure, Reply
-from authsec_core._vault_wire import Asked, Received, list_page
+from authsec_core._vault_replies import Received
+from authsec_core._vault_wire import Asked, list_page
 from authsec_core.errors import (
     ApprovalRequiredError,
     SecretNotFoundError,
