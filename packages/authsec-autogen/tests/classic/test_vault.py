@@ -22,7 +22,7 @@ from authsec_autogen import (
     register_vault_tool,
 )
 from authsec_core import AgentVault, AgentVaultSync, MockVault
-from authsec_core.testing import Call, LoopbackServer, Reply, assert_no_secret, call
+from authsec_core.testing import Call, LocalVault, LoopbackServer, Reply, assert_no_secret, call
 
 __all__ = ["mock", "service", "token"]
 
@@ -86,7 +86,6 @@ class TestVaultTool:
         )
         converse(proxy, assistant, "go")
         assert llm.tool_results == [CANARY, CANARY]
-        gc.collect()  # a connection that a dead loop left open warns here
 
 
 class TestRegistration:
@@ -197,6 +196,53 @@ class TestRegistration:
             with pytest.raises((TypeError, ValueError)):
                 register_vault_tool(caller=researcher, executor=executor, **wrong)
         assert not executor.function_map
+
+
+class TestLive:
+    """The same over HTTP, on whatever loops AutoGen makes."""
+
+    @pytest.mark.req("RS9", "RD7")
+    def test_tools_let_go_of_their_loops_and_send_no_key(
+        self, model: Any, agents: Any, converse: Any, monkeypatch: pytest.MonkeyPatch, service: LoopbackServer
+    ) -> None:
+        """AutoGen makes a loop for each call of a sync chat: no connection is left on one; the key goes nowhere."""
+        with LocalVault(SECRETS) as live:
+            monkeypatch.delenv("AUTHSEC_MODE")
+            for name, value in live.environ().items():
+                monkeypatch.setenv(name, value)
+            with AgentVaultSync() as agent:
+                token = agent.request_token(scope="secrets:read:production/search/*")
+            llm = model(
+                call("get_secret", path=SEARCH),
+                [call("get_secret_researcher", path=SEARCH), call("search", endpoint="search")],
+                call("get_secret", path=PUBLISHING),
+                "TERMINATE",
+            )
+            researcher, executor = agents("researcher", llm), agents("executor")
+            autogen.register_function(
+                make_vault_tool(vault_token=token.value),
+                caller=researcher,
+                executor=executor,
+                name="get_secret",
+                description="Retrieve a credential.",
+            )
+            register_vault_tool(caller=researcher, executor=executor, vault_token=token)
+            register_secret_fetch(
+                caller=researcher,
+                executor=executor,
+                path=SEARCH,
+                base_url=service.base_url,
+                vault=AgentVault(),
+                token=token,
+                name="search",
+            )
+            converse(executor, researcher, "go")
+            first, second, found, denied = llm.tool_results
+            assert (first, second, code(denied)) == (CANARY, CANARY, "vault_scope_denied")
+            assert json.loads(found)["data"]["found"] == 3
+            shown = {one.headers["authorization"] for one in live.requests if one.path.startswith("/v1/secrets/")}
+            assert shown == {f"Bearer {token.value}"}
+            gc.collect()  # a connection that a dead loop left open warns here
 
 
 class TestSecretFetch:
