@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import autogen
+import httpx
 import pytest
 from vault_tools_support import CANARY, PUBLISHING, QUALITY, SEARCH, SECRETS, code, mock, service, token
 
@@ -26,6 +27,7 @@ from authsec_core.testing import Call, LocalVault, LoopbackServer, Reply, assert
 
 __all__ = ["mock", "service", "token"]
 
+CACHES_IN_FILES = not hasattr(autogen, "LLMConfig")  # Microsoft's 0.2
 AREAS = {"researcher": "search", "writer": "publishing", "critic": "quality"}
 
 
@@ -283,6 +285,36 @@ class TestSecretFetch:
         history = [dict(agent.chat_messages) for agent in (researcher, executor)]
         assert_no_secret([llm.transcript, history, *shown()], *SECRETS.values(), held.value)
         assert list(tmp_path.rglob("*")) == []
+
+    @pytest.mark.req("RD4", "RS8")
+    @pytest.mark.parametrize("seed", [None, 7], ids=["no cache", "cache"])
+    def test_a_function_of_ones_own_uses_a_secret_unseen(
+        self,
+        model: Any,
+        agents: Any,
+        service: LoopbackServer,
+        shown: Callable[[], list[object]],
+        tmp_path: Path,
+        mock: MockVault,
+        seed: int | None,
+    ) -> None:
+        """`vault.auth` puts it on the request: prompts, prints, logs and AutoGen's own cache have the answer alone."""
+        llm = model(call("search", query="agents"), "TERMINATE")
+        researcher = agents("researcher", {**llm.llm_config, "cache_seed": seed})
+        executor = agents("executor")
+        with AgentVaultSync() as vault, httpx.Client(auth=vault.auth(SEARCH)) as client:
+
+            def search(query: str) -> str:
+                found = client.get(f"{service.base_url}/search", params={"query": query}).json()["found"]
+                return f"{found} findings"
+
+            autogen.register_function(search, caller=researcher, executor=executor, description="Search.")
+            executor.initiate_chat(researcher, message="go")
+        assert llm.tool_results == ["3 findings"]
+        written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+        assert bool(written) is (CACHES_IN_FILES and seed is not None)
+        history = [dict(agent.chat_messages) for agent in (researcher, executor)]
+        assert_no_secret([llm.transcript, history, *written, *shown()], *mock.secrets)
 
     @pytest.mark.req("RD1", "RD2", "RD6")
     def test_the_secret_goes_nowhere_else(
