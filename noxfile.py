@@ -171,7 +171,7 @@ def demo(session: nox.Session) -> None:
 
 
 _PACKAGES_TESTS = [f"packages/{package}/tests" for package in PACKAGES]
-# Worksteal, because neighbours share a server: each process begins with one half of the list, and goes on from its end.
+# Neighbours share a server: each process has one half of the list, and when it is done takes from the end of the other.
 _IN_TWO = ["-n", "2", "--dist", "worksteal"]
 # Coverage, the hundreds of `kill -9`, requests that are made up, several servers, the second database, and what is
 # asked of files: pages, manifests, the sources themselves.

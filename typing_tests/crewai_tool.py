@@ -7,7 +7,15 @@ from crewai.tools import BaseTool
 from typing_extensions import assert_type
 
 import authsec_crewai
-from authsec_crewai import AuthSecClient, AuthSecConfig, AuthSecCrewAIWarning, AuthSecSecureFetchTool
+from authsec_core import AgentVaultSync, VaultToken
+from authsec_crewai import (
+    AuthSecClient,
+    AuthSecConfig,
+    AuthSecCrewAIWarning,
+    AuthSecSecretFetchTool,
+    AuthSecSecureFetchTool,
+    AuthSecVaultTool,
+)
 from authsec_crewai.tools import AuthSecSecureFetchTool as TheSame
 
 
@@ -25,6 +33,16 @@ def tools(client: AuthSecClient) -> None:
     AuthSecSecureFetchTool(client)  # type: ignore[call-arg]
     AuthSecSecureFetchTool(client="client")  # type: ignore[arg-type]
     Agent(role="r", goal="g", backstory="b", tools=[base])
+
+
+def vault_tools(vault: AgentVaultSync, token: VaultToken) -> None:
+    """They are CrewAI's own, too; a token is text or what was returned for it."""
+    read = AuthSecVaultTool(vault_token=token.value, agent_name="writer")
+    fetch = AuthSecSecretFetchTool(path="a/b", base_url="https://a.example", token=token, vault=vault, name="search")
+    tools: list[BaseTool] = [read, fetch]
+    Agent(role="r", goal="g", backstory="b", tools=tools)
+    AuthSecVaultTool()  # type: ignore[call-arg]
+    AuthSecSecretFetchTool(path="a/b")  # type: ignore[call-arg]
 
 
 def tasks() -> None:

@@ -20,9 +20,9 @@ from typing import Any
 
 from core_support import CLIENT_ID, PATIENT, compact
 
-from authsec_core import AsyncAuthSecClient, AuthSecClient, AuthSecConfig
+from authsec_core import AgentVault, AgentVaultSync, AsyncAuthSecClient, AuthSecClient, AuthSecConfig, MockVault
 from authsec_core._clock import SYSTEM_CLOCK
-from authsec_core.testing import LocalAuthority, LoopbackServer, Reply, Request
+from authsec_core.testing import LocalAuthority, LocalVault, LoopbackServer, Reply, Request
 
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _WALKED = ("authsec_core.", "http.cookiejar.", "httpx.")
@@ -159,6 +159,30 @@ def mock_all_locks() -> object:
         with all_held(locks):
             child = in_child(lambda: client.get_delegation_token("write"))
         return {"child": bool(child), "locks": len(locks) >= 2}
+
+
+def vault_all_locks() -> object:
+    """A vault for threads, one for coroutines on a loop of its own, and one to play with: no lock of them is needed."""
+    mock = MockVault({"a/b": "sample"})
+
+    async def read(vault: AgentVault) -> str:
+        return (await vault.get_secret("a/b")).value
+
+    with LocalVault({"a/b": "live"}) as local, AgentVaultSync(local.base_url, agent_key=local.agent_key) as vault:
+        shared = AgentVault(local.base_url, agent_key=local.agent_key)
+        vault.get_secret("a/b")
+        asyncio.run(read(shared))
+        locks = [*locks_of(vault, vault._pool._client), *locks_of(shared, shared._pool), *locks_of(mock)]
+        with all_held(locks):
+            child = in_child(
+                lambda: [
+                    vault.get_secret("a/b").value,
+                    asyncio.run(read(shared)),
+                    asyncio.run(read(AgentVault(secrets=mock))),
+                    asyncio.run(read(AgentVault(local.base_url, agent_key=local.agent_key))),
+                ]
+            )
+        return {"child": child == ["live", "live", "sample", "live"], "locks": len(locks) >= 4}
 
 
 def async_in_flight() -> object:

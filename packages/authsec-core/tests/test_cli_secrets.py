@@ -347,7 +347,7 @@ class TestExport:
     def test_a_namespace_with_nothing_in_it(self, setup: VaultSetUp, tmp_path: Path) -> None:
         """Is more likely misspelt than meant, so that no empty file is written."""
         out = tmp_path / "exported.env"
-        printed = setup.run("secrets", "export", "--namespace", "prodcution", "--out", str(out), "--json")
+        printed = setup.run("secrets", "export", "--namespace", "production-2", "--out", str(out), "--json")
         assert (printed.code, printed.json["code"], out.exists()) == (1, "input", False)
 
     def test_all_or_nothing(self, setup: VaultSetUp, tmp_path: Path) -> None:

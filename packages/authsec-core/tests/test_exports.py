@@ -133,11 +133,19 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.req("RO3")
-def test_live_mode_does_without_cryptography() -> None:
+@pytest.mark.parametrize(
+    "made",
+    [
+        "AuthSecClient(base_url='https://a.test', client_id='7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f')",
+        "AgentVaultSync('https://vault.test', agent_key='k')",
+        "AgentVault('https://vault.test', agent_key='k')",
+    ],
+)
+def test_live_mode_does_without_cryptography(made: str) -> None:
     """Tokens are verified by the API and signed by the authority, so that the client loads neither library for it."""
     program = (
-        "import sys, json; from authsec_core import AuthSecClient;"
-        "client = AuthSecClient(base_url='https://a.test', client_id='7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f');"
+        f"import sys, json; from authsec_core import {made.partition('(')[0]};"
+        f"client = {made};"
         "print(json.dumps([client.mode, sorted({'jwt', 'cryptography'} & set(sys.modules))]))"
     )
     assert run(program) == ["live", []]

@@ -27,6 +27,7 @@ PROGRAM = Path(__file__).with_name("fork_program.py")
         "sync_in_flight",
         "sync_all_locks",
         "mock_all_locks",
+        "vault_all_locks",
         "async_in_flight",
         "async_fork_on_the_loop",
     ],

@@ -164,6 +164,7 @@ class Keeper:
 def adapter():
     module = types.ModuleType("authsec_autogen._environment")
     module.ENVIRONMENT = Keeper()
+    module.VAULT_ENVIRONMENT = Keeper()
     return module
 
 
@@ -173,6 +174,7 @@ def test_an_adapter_that_is_loaded_meanwhile_has_no_client_afterwards(request, m
     monkeypatch.setitem(sys.modules, module.__name__, module)
     client = module.ENVIRONMENT.client()
     assert client.fetch("secure-vault/metrics").data
+    module.VAULT_ENVIRONMENT.client()
     KEPT.append((module, client))
 
 
@@ -181,7 +183,7 @@ KEPT = []
 
 def test_that_client_was_closed_and_let_go():
     [(module, client)] = KEPT
-    assert module.ENVIRONMENT.kept is None
+    assert module.ENVIRONMENT.kept is module.VAULT_ENVIRONMENT.kept is None
     with pytest.raises(RuntimeError, match="closed"):
         client.fetch("secure-vault/metrics")
 

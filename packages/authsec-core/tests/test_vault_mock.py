@@ -207,6 +207,17 @@ class TestSharing:
         token = driver.run(driver.vault().request_token("secrets:read:a/*"))
         assert driver.run(driver.vault().get_secret("a/b", token=token)).value == "shared"
 
+    @pytest.mark.parametrize("mode", ["auto", "mock"])
+    def test_who_did_not_ask_for_it_is_told(
+        self, driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, mode: str
+    ) -> None:
+        """Once, however many vaults there are; `AUTHSEC_MODE=mock` has asked for it."""
+        monkeypatch.setenv("AUTHSEC_MODE", mode)
+        monkeypatch.setenv("AUTHSEC_MOCK_SECRETS", f'{{"a/{mode}-{driver.kind}": "sample"}}')
+        for _ in range(2):
+            driver.vault()
+        assert caplog.text.count("MOCK mode: AUTHSEC_VAULT_URL is unset") == (mode == "auto")
+
     def test_vaults_of_a_dict_are_apart(self, driver: Driver) -> None:
         """Two tests with the same secrets do not see each other's writes; a `MockVault` is for sharing."""
         one, two = (driver.vault(secrets={"a/b": "x"}) for _ in range(2))

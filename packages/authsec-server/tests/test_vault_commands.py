@@ -139,6 +139,17 @@ def test_a_token_that_somebody_has_to_approve(terminal: Terminal, tmp_path: Path
     assert terminal.run("secrets", "get", GUARDED, "--reveal", *use)["value"] == CANARY
 
 
+def test_what_the_vault_does_not_take_is_explained(terminal: Terminal) -> None:
+    """By the command, which knows the vault's limits; the vault's own words are not shown."""
+    issue = ("tokens", "issue", "--scope", "secrets:read:production/*", "--ttl")
+    assert "The longest --ttl is a day" in terminal.run(*issue, "2d", code=1)["message"]
+    wide = ("--metadata", f"owner={'x' * 257}")
+    assert "texts of up to 256" in terminal.run("secrets", "set", OPENAI, *wide, stdin=CANARY, code=1)["message"]
+    text = "".join(f"KEY_{number}=value\n" for number in range(129))
+    said = terminal.run("secrets", "import", "-", "--namespace", "many", stdin=text, code=1)
+    assert "1 to 128 names" in said["message"]
+
+
 def test_the_doctor_finds_the_vault(terminal: Terminal) -> None:
     """At the authority's own address, with the agent's key."""
     found = {finding["check"]: finding for finding in terminal.run("doctor")["findings"]}

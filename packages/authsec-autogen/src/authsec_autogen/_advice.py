@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["AuthSecAutoGenWarning", "advise"]
 
-_IN_ENVIRONMENT = ("AUTHSEC_AGENT_KEY", "AUTHSEC_WORKLOAD_TOKEN_FILE", "AUTHSEC_ENV_FILE")
+_IN_ENVIRONMENT = ("AUTHSEC_AGENT_KEY", "ASS_AGENT_KEY", "AUTHSEC_WORKLOAD_TOKEN_FILE", "AUTHSEC_ENV_FILE")
 _LOCAL = frozenset({"EmbeddedIPythonCodeExecutor", "JupyterCodeExecutor", "LocalCommandLineCodeExecutor"})
 
 _told: set[str] = set()

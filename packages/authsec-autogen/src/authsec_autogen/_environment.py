@@ -11,7 +11,7 @@ from authsec_core._fork import renew_after_fork
 if TYPE_CHECKING:
     from authsec_core import AgentVault, AgentVaultSync, AsyncAuthSecClient, AuthSecClient
 
-__all__ = ["ASYNC_VAULT", "ENVIRONMENT", "PRODUCT", "VAULT", "AsyncEnvironment", "Environment"]
+__all__ = ["ASYNC_VAULT_ENVIRONMENT", "ENVIRONMENT", "PRODUCT", "VAULT_ENVIRONMENT", "AsyncEnvironment", "Environment"]
 
 PRODUCT = f"authsec-autogen/{__version__}"
 C = TypeVar("C", "AuthSecClient", "AsyncAuthSecClient", "AgentVault", "AgentVaultSync")
@@ -81,5 +81,5 @@ class AsyncVaultEnvironment(_OneClient["AgentVault"]):
 
 
 ENVIRONMENT = Environment()
-VAULT = VaultEnvironment()
-ASYNC_VAULT = AsyncVaultEnvironment()
+VAULT_ENVIRONMENT = VaultEnvironment()
+ASYNC_VAULT_ENVIRONMENT = AsyncVaultEnvironment()

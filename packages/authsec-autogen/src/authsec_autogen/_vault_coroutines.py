@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from authsec_autogen._coroutine_tool import CoroutineTool, parts_of
-from authsec_autogen._environment import ASYNC_VAULT
+from authsec_autogen._environment import ASYNC_VAULT_ENVIRONMENT
 from authsec_autogen._naming import check_name
 from authsec_autogen._vault_calls import fetch, read
 from authsec_core import AgentVault, VaultToken
@@ -96,4 +96,4 @@ def _used(vault: Any, name: str | None) -> AgentVault:
             f"vault must be an AgentVault, not {type(vault).__name__}: these frameworks run coroutines, which a vault "
             "for threads would block"
         )
-    return vault or ASYNC_VAULT.client()
+    return vault or ASYNC_VAULT_ENVIRONMENT.client()

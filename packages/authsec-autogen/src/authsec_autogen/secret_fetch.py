@@ -9,7 +9,7 @@ This module has no `from __future__ import annotations`, for the reasons that `c
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
-from authsec_autogen._environment import VAULT
+from authsec_autogen._environment import VAULT_ENVIRONMENT
 from authsec_autogen._naming import check_name, dressed
 from authsec_autogen._registration import Registration
 from authsec_core._own_files import refuse_foreign_files
@@ -195,7 +195,7 @@ def _given_or_default(vault: Any) -> "AgentVault | AgentVaultSync":
     from authsec_core import AgentVault, AgentVaultSync
 
     if vault is None:
-        return VAULT.client()
+        return VAULT_ENVIRONMENT.client()
     if not isinstance(vault, AgentVault | AgentVaultSync):
         raise TypeError(f"vault must be an AgentVault or an AgentVaultSync, not {type(vault).__name__}")
     return vault

@@ -9,7 +9,7 @@ This module has no `from __future__ import annotations`, for the reasons that `c
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from authsec_autogen._environment import ASYNC_VAULT
+from authsec_autogen._environment import ASYNC_VAULT_ENVIRONMENT
 from authsec_autogen._naming import check_name, dressed
 from authsec_autogen._registration import Registration
 from authsec_core._own_files import refuse_foreign_files
@@ -133,7 +133,7 @@ def register_vault_tool(
     """
     place = Registration.of(caller, executor, name=name, prefix=_NAME)
     check_name(place.name)
-    vault = _checked(vault) or ASYNC_VAULT.client()
+    vault = _checked(vault) or ASYNC_VAULT_ENVIRONMENT.client()
     tool = make_audited_vault_tool(vault_token, agent_name or caller.name, vault=vault)
     place.add(dressed(tool, name=place.name, doc=tool.__doc__), mode=vault.mode, description=description)
     return place.name

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from coroutine_fixtures import _fresh_process, api, authority, live, model, shown  # noqa: F401 - fixtures
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))  # importlib mode adds no folders
-pytest.register_assert_rewrite("coroutine_contract", "vault_contract")
-
-from coroutine_fixtures import _fresh_process, api, authority, live, model, shown  # noqa: E402, F401 - fixtures
-
-from authsec_core import AsyncAuthSecClient  # noqa: E402 - after the path
-from authsec_core.testing import ScriptedModel  # noqa: E402
+from authsec_core import AsyncAuthSecClient
+from authsec_core.testing import ScriptedModel
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -9,20 +9,15 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from coroutine_fixtures import ProtectedApi, _fresh_process, api, authority, live  # noqa: F401 - fixtures
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))  # importlib mode adds no folders
-pytest.register_assert_rewrite("vault_contract")
-
-from coroutine_fixtures import ProtectedApi, _fresh_process, api, authority, live  # noqa: E402, F401 - fixtures
-
-from authsec_core.testing import LocalAgent, LocalAuthority, ScriptedModel  # noqa: E402 - after the path
+from authsec_core.testing import LocalAgent, LocalAuthority, ScriptedModel
 
 if TYPE_CHECKING:
     from autogen_agentchat.agents import AssistantAgent

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from autogen_core import CancellationToken
 from autogen_core.tools import BaseTool
-from vault_contract import SEARCH, Adapter, VaultTools, mock, service, token, vault
+from vault_contract import Adapter, VaultTools, mock, service, token, vault
+from vault_tools_support import SEARCH
 
 import authsec_autogen.agentchat
 from authsec_autogen.agentchat import make_secret_fetch, make_vault_tool
@@ -45,7 +46,7 @@ def test_a_dump_holds_a_name_and_is_not_loaded(
     vault: AgentVault, mock: MockVault, token: Any, assistant: Any, model: Any
 ) -> None:
     """An agent with the tools can be dumped; loaded they would have nobody's token, or somebody else's."""
-    tools = [
+    tools: list[Any] = [
         make_vault_tool(token("search"), agent_name="researcher", vault=vault),
         make_secret_fetch(SEARCH, base_url="https://api.example", token=token("search"), vault=vault),
     ]

@@ -66,10 +66,10 @@ def _fresh_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     from authsec_autogen import _advice, _environment, classic, secret_fetch, vault
 
     environment = type(_environment.ENVIRONMENT)()
-    vaults = type(_environment.VAULT)()
+    vaults = type(_environment.VAULT_ENVIRONMENT)()
     monkeypatch.setattr(classic, "ENVIRONMENT", environment)
-    monkeypatch.setattr(secret_fetch, "VAULT", vaults)
-    monkeypatch.setattr(vault, "ASYNC_VAULT", type(_environment.ASYNC_VAULT)())
+    monkeypatch.setattr(secret_fetch, "VAULT_ENVIRONMENT", vaults)
+    monkeypatch.setattr(vault, "ASYNC_VAULT_ENVIRONMENT", type(_environment.ASYNC_VAULT_ENVIRONMENT)())
     monkeypatch.setattr(_advice, "_told", set())
     monkeypatch.chdir(tmp_path)
     yield

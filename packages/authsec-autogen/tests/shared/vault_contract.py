@@ -9,23 +9,19 @@ import asyncio
 import copy
 import json
 import pickle
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from vault_tools_support import CANARY, PUBLISHING, SEARCH, code, mock, reads, service, token
 
-from authsec_core import AgentVault, AgentVaultSync, MockVault
+from authsec_core import AgentVault, MockVault
 from authsec_core.testing import Call, LoopbackServer, Reply, ScriptedModel, assert_no_secret, call
 
-Start = Callable[..., ScriptedModel]
+__all__ = ["Adapter", "VaultTools", "mock", "service", "token", "vault"]
 
-CANARY = "tvly-canary-0123456789abcdef0123456789abcdef"
-SECRETS = {
-    "production/search/tavily-key": CANARY,
-    "production/publishing/wordpress-key": "wp-canary-0123456789abcdef",
-}
-SEARCH, PUBLISHING = SECRETS
+Start = Callable[..., ScriptedModel]
 
 
 @dataclass(frozen=True)
@@ -38,55 +34,13 @@ class Adapter:
     """
 
     module: Any
-    ask: Callable[..., Awaitable[list[object]]]
-
-
-@pytest.fixture
-def mock() -> MockVault:
-    """A vault in this process, which remembers who asked for what."""
-    return MockVault(SECRETS)
+    ask: Callable[..., Coroutine[Any, Any, list[object]]]
 
 
 @pytest.fixture
 def vault(mock: MockVault) -> AgentVault:
-    """A client of that vault."""
-    return AgentVault(secrets=mock)
-
-
-@pytest.fixture
-def token(mock: MockVault) -> Callable[..., Any]:
-    """A function that asks for a token for an area."""
-
-    def ask(area: str, **more: Any) -> Any:
-        with AgentVaultSync(secrets=mock) as agent:
-            return agent.request_token(scope=f"secrets:read:production/{area}/*", **more)
-
-    return ask
-
-
-@pytest.fixture
-def service() -> Iterator[LoopbackServer]:
-    """A careless service: what it was sent comes back."""
-
-    def answer(request: Any) -> Reply:
-        if request.headers.get("authorization") != f"Bearer {CANARY}":
-            return Reply(status=401)
-        return Reply.of_json({"found": 3, "debug": dict(request.headers)})
-
-    with LoopbackServer(answer) as server:
-        yield server
-
-
-def code(text: str) -> str:
-    """Return the code of an error that a model was told."""
-    answer = json.loads(text)
-    assert (answer["status"], "message" in answer) == ("error", True)
-    return str(answer["code"])
-
-
-def reads(mock: MockVault) -> list[tuple[Any, ...]]:
-    """Return path, decision and claims of each read that the vault was asked for."""
-    return [(one.path, one.decision, one.claimed) for one in mock.accesses if one.action == "read"]
+    """A client of the vault that has the secrets."""
+    return AgentVault()
 
 
 class VaultTools:
@@ -153,19 +107,15 @@ class VaultTools:
         fetch = make.make_secret_fetch(SEARCH, base_url=service.base_url, allowed_endpoints=["search"], vault=vault)
         read = make.make_vault_tool(token("search"), vault=vault)
         with LoopbackServer(lambda _request: Reply.of_json({})) as evil:
-            wrong = [
-                *({"endpoint": one, "reason": ""} for one in (evil.base_url, "search/../admin", "search\r\nX: 1", "")),
-                *({"endpoint": one, "reason": ""} for one in (None, 7, ["search"])),
-                {"endpoint": "other", "base_url": evil.base_url, "method": "DELETE", "reason": ""},
-                {},
+            endpoints: list[object] = [evil.base_url, "search/../admin", "search\r\nX: 1", "", None, 7, ["search"]]
+            paths: list[object] = [PUBLISHING, "production/search/../publishing/wordpress-key", None, 7, [SEARCH]]
+            extra = {"endpoint": "other", "base_url": evil.base_url, "method": "DELETE", "reason": ""}
+            more = {"path": PUBLISHING, "token": "vlt_x", "vault_token": None, "reason": ""}
+            calls = [
+                *(Call(fetch.name, {"endpoint": one, "reason": ""}) for one in endpoints),
+                *(Call(read.name, {"path": one, "reason": ""}) for one in paths),
+                *(Call(fetch.name, extra), Call(read.name, more), Call(fetch.name, {}), Call(read.name, {})),
             ]
-            paths = [
-                *({"path": one, "reason": ""} for one in (PUBLISHING, "production/search/../publishing/wordpress-key")),
-                *({"path": one, "reason": ""} for one in (None, 7, [SEARCH])),
-                {"path": PUBLISHING, "token": "vlt_x", "vault_token": None, "reason": ""},
-                {},
-            ]
-            calls = [*(Call(fetch.name, one) for one in wrong), *(Call(read.name, one) for one in paths)]
             llm = model(calls, "done")
             asyncio.run(vault_tools.ask(llm, fetch, read))
             assert (evil.requests, service.requests) == ((), ())
@@ -176,9 +126,16 @@ class VaultTools:
 
     @pytest.mark.req("RD4")
     def test_failures_are_told_apart(
-        self, vault_tools: Adapter, model: Start, vault: AgentVault, token: Any, service: Any
+        self,
+        vault_tools: Adapter,
+        model: Start,
+        vault: AgentVault,
+        token: Any,
+        service: Any,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Used up, not there, and a vault that is away: a code for each, and which of them may pass."""
+        """Used up, and a vault that is away: a code for each, and which of them may pass."""
+        monkeypatch.delenv("AUTHSEC_MODE")
         make, nowhere = vault_tools.module, AgentVault("http://127.0.0.1:9", agent_key="key-of-the-agent", timeout=2.0)
         once = make.make_vault_tool(token("search", max_uses=1), vault=vault)
         away = make.make_secret_fetch(SEARCH, base_url=service.base_url, vault=nowhere)

@@ -130,4 +130,5 @@ def mock_vault(config: VaultConfig, given: Mapping[str, str] | MockVault | None,
     if given is not None:
         return MockVault(given, clock=clock)
     held = config.mock_secrets
-    return of_the_environment(None if held is None else Secret(held.get_secret_value()))
+    was_asked_for = config.mode == "mock"
+    return of_the_environment(None if held is None else Secret(held.get_secret_value()), was_asked_for=was_asked_for)

@@ -7,6 +7,7 @@ they are kept in the clear.
 from __future__ import annotations
 
 import json
+import logging
 import secrets as randomness
 import threading
 from collections.abc import Callable, Mapping
@@ -44,6 +45,7 @@ __all__ = ["MockVault", "VaultAccess"]
 AccessTier = Literal["standard", "sensitive", "critical"]
 _CLAIMS: Final = {"X-Agent-Name": "agent_name", "X-Access-Reason": "reason", "X-Conversation-ID": "conversation_id"}
 _TTL: Final = 3600.0  # seconds
+_log = logging.getLogger("authsec")
 _TELLING: Final = 8  # characters; anything shorter is found by accident
 
 
@@ -346,8 +348,12 @@ class MockVault:
 
 
 @lru_cache(maxsize=8)
-def of_the_environment(secrets: Secret | None) -> MockVault:
+def of_the_environment(secrets: Secret | None, *, was_asked_for: bool) -> MockVault:
     """Return the one vault that `AUTHSEC_MOCK_SECRETS` describes: all that is made of it in this process is in it.
+
+    Args:
+        secrets: What the variable says.
+        was_asked_for: `AUTHSEC_MODE=mock` says so; else there is one warning.
 
     Raises:
         ConfigurationError: It is not JSON such as `{"production/openai/api-key": "sk-sample"}`.
@@ -359,6 +365,8 @@ def of_the_environment(secrets: Secret | None) -> MockVault:
         raise ConfigurationError(
             'AUTHSEC_MOCK_SECRETS is not a JSON object such as {"production/openai/api-key": "sk-sample"}'
         )
+    if not was_asked_for:
+        _log.warning("MOCK mode: AUTHSEC_VAULT_URL is unset; secrets are those of AUTHSEC_MOCK_SECRETS")
     try:
         return MockVault(held)
     except ValueError as exc:

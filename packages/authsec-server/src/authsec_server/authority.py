@@ -56,8 +56,9 @@ from authsec_server.vault.agents import VaultAgents
 from authsec_server.vault.approvers import Approvers
 from authsec_server.vault.asking import Asking
 from authsec_server.vault.envelope import Envelope
+from authsec_server.vault.issuing import TokenLimits
 from authsec_server.vault.secrets import Secrets
-from authsec_server.vault.tokens import TokenLimits, VaultTokens
+from authsec_server.vault.tokens import VaultTokens
 from authsec_server.vault.trail import Trail
 
 __all__ = ["SYSTEM", "Authority", "database_of", "initialise", "system_caller"]

@@ -167,6 +167,18 @@ def test_who_has_had_a_key_in_hand_cannot_approve(site: Site) -> None:
     assert waiting.decide("approve", free).status_code == 200
 
 
+def test_who_approved_cannot_fetch_it(site: Site) -> None:
+    """A key that one of them has made since then is no good for it, and the agent's own still is."""
+    waiting = wish(site, "sensitive")
+    (operator,) = operators(site, 1)
+    waiting.decide("approve", operator)
+    url = f"{site.authority.base_url}/api/v1/clients/{waiting.agent.client_id}/keys"
+    key = site.http.post(url, json={}, headers={"Authorization": f"Bearer {operator}"}).json()["agent_key"]
+    reply = say(site, "POST", "/tokens", key, json={"approval_id": waiting.id})
+    assert (reply.status_code, code_of(reply)) == (403, "APPROVAL_REQUIRED")
+    assert waiting.redeem().json()["requires_approval"] is False
+
+
 def register(site: Site, agent: OnboardedAgent, by: str) -> None:
     """Let an operator register a public key of the agent, whose private half they may have."""
     from authsec_core.testing import SigningKey

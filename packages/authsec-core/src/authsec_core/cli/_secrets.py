@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from authsec_core.cli._outcome import InputError, Outcome, Shown
-from authsec_core.cli._session import Session, counted, described
+from authsec_core.cli._session import Session, counted, described, hinting
 from authsec_core.cli._streams import confirm, read_value, require_absent, write_new
 from authsec_core.cli._vault_arguments import SecretsArguments
 from authsec_core.errors import SecretNotFoundError
@@ -14,6 +14,8 @@ from authsec_core.vault_scopes import split_path
 from authsec_core.vault_values import VaultSecret
 
 __all__ = ["claims", "delete_secret", "get_secret", "kept", "list_secrets", "rotate_secret", "set_secret"]
+
+_TAKES: Final = "Metadata is at most 32 names of up to 64 characters, with texts of up to 256."
 
 
 def get_secret(session: Session, arguments: SecretsArguments) -> Outcome:
@@ -32,7 +34,8 @@ def set_secret(session: Session, arguments: SecretsArguments) -> Outcome:
     """Store a value from stdin or a prompt as the next version."""
     value = read_value(arguments.path, exact=arguments.exact)
     session.notify("Storing the secret")
-    stored = session.vault.set_secret(arguments.path, value(), **kept(arguments), **session.using)
+    with hinting(_TAKES):
+        stored = session.vault.set_secret(arguments.path, value(), **kept(arguments), **session.using)
     return session.done("secret", f"{stored.path} is stored as version {stored.version}", {"secret": described(stored)})
 
 

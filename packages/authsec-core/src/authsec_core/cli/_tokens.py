@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from authsec_core.cli._outcome import InputError, Outcome, Shown
-from authsec_core.cli._session import Session
+from authsec_core.cli._session import Session, hinting
 from authsec_core.cli._streams import require_absent, write_new
 from authsec_core.cli._vault_arguments import TokensArguments
 from authsec_core.errors import ApprovalRequiredError, VaultError
@@ -18,6 +18,10 @@ from authsec_core.wire import format_time
 
 __all__ = ["issue_token", "revoke_token"]
 
+_TAKES: Final = (
+    "The longest --ttl is a day, unless the vault's operator has set another; --max-uses is at most 1000000, and "
+    "--allow-ip is said at most 32 times."
+)
 _PAUSE: Final = 5.0  # seconds between two questions whether it is approved
 
 
@@ -28,7 +32,8 @@ def issue_token(session: Session, arguments: TokensArguments) -> Outcome:
         ApprovalRequiredError: Nobody has, so far.
     """
     require_absent(arguments.out)
-    token = _awaited(session, arguments)
+    with hinting(_TAKES):
+        token = _awaited(session, arguments)
     text = Secret(token.value)
     document: dict[str, Any] = {
         "token_id": token.token_id,

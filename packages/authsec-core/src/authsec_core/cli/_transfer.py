@@ -13,10 +13,9 @@ from typing import Any, Final
 from authsec_core.cli._env_text import environment_names, export_text
 from authsec_core.cli._outcome import InputError, Outcome, Shown
 from authsec_core.cli._secrets import claims, kept
-from authsec_core.cli._session import Session, counted
+from authsec_core.cli._session import Session, counted, hinting
 from authsec_core.cli._streams import read_file, require_absent, stdout_is_terminal, write_new
 from authsec_core.cli._vault_arguments import SecretsArguments
-from authsec_core.errors import VaultRequestError
 from authsec_core.token import Secret
 
 __all__ = ["export_secrets", "import_secrets"]
@@ -32,10 +31,8 @@ def import_secrets(session: Session, arguments: SecretsArguments) -> Outcome:
     """Store what a `.env` file holds."""
     text = read_file(arguments.source)
     session.notify("Storing what the file holds")
-    try:
+    with hinting(_TAKES, lines=_LINES):
         imported = session.vault.import_env(arguments.namespace or "", text(), **kept(arguments), **session.using)
-    except VaultRequestError as exc:
-        raise VaultRequestError(f"{exc.message} {_LINES if exc.lines else _TAKES}", lines=exc.lines) from exc
     message = f"{counted(len(imported.keys), 'secret')} stored in {imported.namespace}"
     if imported.skipped:
         message += f", {counted(imported.skipped, 'name')} without a value left out"

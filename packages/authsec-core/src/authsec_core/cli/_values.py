@@ -140,6 +140,7 @@ def assignment(typed: str) -> tuple[str, str]:
 
 
 def _line(typed: str, longest: int) -> str:
-    if not typed.strip() or not is_plain(typed) or len(typed) > longest:
+    text = typed.strip(" ")
+    if not text or not is_plain(text) or len(text) > longest:
         raise argparse.ArgumentTypeError(f"give one line of text, of at most {longest} characters")
-    return typed
+    return text

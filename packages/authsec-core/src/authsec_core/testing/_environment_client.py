@@ -14,7 +14,8 @@ from typing import Any
 __all__ = ["no_client_yet"]
 
 _ADAPTERS = frozenset({"authsec_autogen", "authsec_crewai"})
-_NAME = "ENVIRONMENT"  # what their modules call the thing that makes its client when it is first asked for
+# What their modules call the things that make their clients when they are first asked for.
+_NAMES = ("ENVIRONMENT", "VAULT_ENVIRONMENT", "ASYNC_VAULT_ENVIRONMENT")
 
 
 @contextmanager
@@ -31,13 +32,12 @@ def no_client_yet() -> Iterator[None]:
 
 
 def _keepers() -> list[Any]:
-    found = {}
+    found: dict[int, Any] = {}
     for name, module in list(sys.modules.items()):
         ours = module is not None and name.partition(".")[0] in _ADAPTERS
         # Not with getattr, which would have the module load what it exports lazily.
-        keeper = vars(module).get(_NAME) if ours else None
-        if keeper is not None:
-            found[id(keeper)] = keeper
+        keepers = [vars(module)[key] for key in _NAMES if key in vars(module)] if ours else []
+        found.update((id(keeper), keeper) for keeper in keepers)
     return list(found.values())
 
 

@@ -265,6 +265,14 @@ secrets = sa.Table(
     _one_of("access_tier", "standard", "sensitive", "critical"),
 )
 
+# The few for which a token has to be approved, among the many.
+sa.Index(
+    "ix_secrets_above_standard",
+    secrets.c.path,
+    sqlite_where=secrets.c.access_tier != "standard",
+    postgresql_where=secrets.c.access_tier != "standard",
+)
+
 secret_versions = sa.Table(
     "secret_versions",
     METADATA,

@@ -1,7 +1,8 @@
 """Consent to tokens for secrets above `standard`: who has to give it, and when is it good? Rules and facts.
 
 A sensitive secret takes one operator. A critical one takes two, and then a delay in which somebody may notice. Neither
-can be somebody who has, or had, a key of the agent in hand: they would be asking themselves.
+can be somebody who has, or had, a key of the agent in hand: they would be asking themselves. Nor can the token be
+fetched with a key that one of them has made since.
 """
 
 from __future__ import annotations
@@ -12,11 +13,21 @@ from typing import Any, Final, Literal
 
 import sqlalchemy as sa
 
-from authsec_server.db.tables import approval_votes, approvals, operators
+from authsec_server.db.tables import approval_votes, approvals, client_keys, operators
 from authsec_server.vault.policy import AccessTier
 from authsec_server.vault.wanted import WantedToken
 
-__all__ = ["NEEDED", "Approval", "ApprovalState", "Vote", "approval_of", "read_approvals", "read_open", "votes_of"]
+__all__ = [
+    "NEEDED",
+    "Approval",
+    "ApprovalState",
+    "Vote",
+    "approval_of",
+    "read_approvals",
+    "read_makers",
+    "read_open",
+    "votes_of",
+]
 
 ApprovalState = Literal["pending", "approved", "denied", "redeemed", "ended"]
 NEEDED: Final[dict[AccessTier, int]] = {"standard": 0, "sensitive": 1, "critical": 2}  # operators who approve
@@ -105,8 +116,14 @@ def read_open(connection: sa.Connection, client_ids: Collection[str]) -> dict[st
     return found
 
 
+def read_makers(connection: sa.Connection, key_ids: Collection[str]) -> dict[str, str | None]:
+    """Return who made each of these agent keys, by their ids. A `Reader` of the ledger."""
+    query = sa.select(client_keys.c.key_id, client_keys.c.created_by).where(client_keys.c.key_id.in_(key_ids))
+    return {row.key_id: row.created_by for row in connection.execute(query)}
+
+
 def votes_of(connection: sa.Connection, approval_ids: Collection[str]) -> dict[str, tuple[Vote, ...]]:
-    """Return what operators said to each of these approvals, in the order in which they did."""
+    """Return what operators said to each of these approvals, in that order. A `Reader` of the ledger."""
     query = (
         sa.select(approval_votes, operators.c.name)
         .join(operators, operators.c.operator_id == approval_votes.c.operator_id)

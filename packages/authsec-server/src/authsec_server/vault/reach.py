@@ -52,6 +52,7 @@ def _fits(pattern: str) -> sa.ColumnElement[bool]:
     return sa.and_(secrets.c.path >= below, secrets.c.path < beyond)
 
 
+# Literally, for a parameter would not tell the database that these are the ones of the index.
 _ABOVE_STANDARD: Final = sa.select(secrets.c.access_tier).where(
-    secrets.c.access_tier != "standard", secrets.c.deleted_at.is_(None)
+    secrets.c.access_tier != sa.literal_column("'standard'"), secrets.c.deleted_at.is_(None)
 )

@@ -13,9 +13,10 @@ from authsec_server.errors import InvalidRequestError
 from authsec_server.problems import vault_responses
 from authsec_server.shapes import Reply, Uuid, When
 from authsec_server.vault.access_routes import VaultScopeText
+from authsec_server.vault.issuing import Waiting
 from authsec_server.vault.policy import AccessTier
 from authsec_server.vault.requests import Asks, VaultRoute
-from authsec_server.vault.tokens import IssuedToken, Waiting
+from authsec_server.vault.tokens import IssuedToken
 from authsec_server.vault.wanted import LONGEST_DESCRIPTION, MOST_ADDRESSES, MOST_USES, wanted_token
 
 __all__ = ["router"]

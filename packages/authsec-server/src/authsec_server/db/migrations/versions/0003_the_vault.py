@@ -43,6 +43,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("path", name=op.f("pk_secrets")),
         sa.UniqueConstraint("secret_id", name=op.f("uq_secrets_secret_id")),
     )
+    op.create_index(
+        "ix_secrets_above_standard",
+        "secrets",
+        ["path"],
+        unique=False,
+        sqlite_where=sa.text("access_tier != 'standard'"),
+        postgresql_where=sa.text("access_tier <> 'standard'"),
+    )
     op.create_table(
         "secret_versions",
         sa.Column("path", _PATH, nullable=False),
