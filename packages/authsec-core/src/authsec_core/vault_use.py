@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 from authsec_core._http import Call, Failure, Reply
 from authsec_core._origin import check_base_url
 from authsec_core._secret_header import SecretHeader
-from authsec_core._vault_wire import claims_of, hidden
+from authsec_core._vault_shown import claims_of, hidden
 from authsec_core.endpoints import EndpointPolicy
 from authsec_core.errors import ConfigurationError
 from authsec_core.fetch import RESULT_LIMIT, FetchResult, read_data
