@@ -386,10 +386,10 @@ def test_an_env_text_becomes_secrets(owner: Asking, place: str) -> None:
         (f"A=1\n{'k' * 129}=canary", ["line 2: "]),
         (f"A=1\nB=canary{'x' * LARGEST_VALUE}", ["line 2: "]),
         ("A=1\nB=${canary}", ["line 2: "]),
-        ("canary\n" * 30, ["line 1: ", "line 20: ", "and 10 more"]),
+        ("canary\n" * 30, ["line 1: ", "line 20: ", "there may be more"]),
         ("# nothing", []),
         ("A=", []),
-        ("".join(f"K{number}=1\n" for number in range(129)), []),
+        ("".join(f"K{number}=1\n" for number in range(129)), ["line 129: ", "128 names"]),
     ],
 )
 def test_nothing_is_half_imported(owner: Asking, place: str, content: str, lines: list[str]) -> None:
@@ -511,7 +511,7 @@ def test_strangers_are_nobody_in_the_audit_and_learn_nothing(owner: Asking, site
         ("deny", "anonymous", "proof_wrong")
     ] * 7
     assert "canary" not in json.dumps(made)
-    assert {entry["action"] for entry in made} >= {"vault.secret.read", "vault.denied"}
+    assert {entry["action"] for entry in made} == {"vault.denied"}
 
 
 def test_who_is_no_agent_of_the_vault_gets_nothing(owner: Asking, site: Site, place: str) -> None:

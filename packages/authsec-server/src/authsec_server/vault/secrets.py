@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from authsec_core.vault_scopes import check_path
 from authsec_server.errors import InvalidRequestError
 from authsec_server.vault import stored
-from authsec_server.vault.env_text import EnvText, EnvTextError, read_env_text
+from authsec_server.vault.env_text import MOST_NAMES, MOST_UNREAD, EnvText, EnvTextError, read_env_text
 from authsec_server.vault.reading import Listing, ListQuestion, ReadQuestion
 from authsec_server.vault.values import Secret, SecretInfo, Wanted, check_metadata, check_value
 from authsec_server.vault.writing import DeleteQuestion, WriteAction, WriteQuestion
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from authsec_server.vault.envelope import Envelope
     from authsec_server.vault.questions import VaultQuestion
 
-__all__ = ["MOST_IMPORTED", "Imported", "Secrets"]
+__all__ = ["Imported", "Secrets"]
 
-MOST_IMPORTED: Final = 128  # secrets of one text: so many does an entry of the audit name
-_MOST_NAMED: Final = 20  # lines that could not be read
 _RANDOM: Final = 32  # bytes of a value that is made up here
 
 T = TypeVar("T")
@@ -130,7 +128,7 @@ class Secrets:
 
     async def _answer(self, question: VaultQuestion[T], asker: Asker, work: Work[T] | None = None) -> T:
         request, owner = asker
-        is_counted, address = owner is not None and owner.is_counted, request.presented.address
+        is_counted, address = owner.is_counted, request.presented.address
         if work is None and not is_counted:
             return await self._asking.settle(question, address)
 
@@ -149,8 +147,8 @@ def _read(namespace: str, content: str) -> EnvText:
         text = read_env_text(content)
     except EnvTextError as exc:
         raise _unread((each.line, each.why) for each in exc.unread) from None
-    if not 1 <= len(text.values) <= MOST_IMPORTED:
-        raise InvalidRequestError(f"the text must have 1 to {MOST_IMPORTED} names with values", field="content")
+    if not text.values:
+        raise InvalidRequestError(f"the text must have 1 to {MOST_NAMES} names with values", field="content")
     wrong = [(text.lines[name], why) for name, value in text.values.items() if (why := _wrong(namespace, name, value))]
     if wrong:
         raise _unread(wrong)
@@ -173,6 +171,6 @@ def _wrong(namespace: str, name: str, value: str) -> str | None:
 
 def _unread(lines: Iterable[tuple[int, str]]) -> InvalidRequestError:
     found = sorted(lines)
-    named = "; ".join(f"line {line}: {why}" for line, why in found[:_MOST_NAMED])
-    more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    named = "; ".join(f"line {line}: {why}" for line, why in found[:MOST_UNREAD])
+    more = "; and there may be more" if len(found) >= MOST_UNREAD else ""
     return InvalidRequestError(f"nothing was imported: {named}{more}", field="content")
