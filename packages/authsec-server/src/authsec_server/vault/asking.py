@@ -1,7 +1,7 @@
 """How a request becomes an answer: whose credential it is, limits, and the ledger. Knows no HTTP.
 
-Whatever is disclosed or refused is durable in the audit before anyone hears of it. A stranger is refused before anything of
-the request is read: all that one can have the authority do is look up an id, and record it together with others.
+Whatever is disclosed or refused is durable in the audit before anyone hears of it. A stranger is refused before a thing
+of the request is read: an id was looked up for them, and the refusal is recorded with others.
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ from authsec_server import deps, shapes
 from authsec_server.errors import InvalidRequestError
 from authsec_server.problems import vault_responses
 from authsec_server.vault.policy import AccessTier
-from authsec_server.vault.reading import Listing
 from authsec_server.vault.requests import Asks, VaultRoute, asking, secret_path
-from authsec_server.vault.values import LARGEST_VALUE, Secret, SecretType, Wanted
+from authsec_server.vault.values import LARGEST_VALUE, Listing, Secret, SecretType, Wanted
 
 __all__ = ["AT_A_PATH", "get", "reading", "router"]
 
@@ -36,7 +35,7 @@ Kind = Annotated[SecretType | None, Field(description="`custom` where it is new 
 Tier = Annotated[AccessTier | None, Field(description="Whether a token that reads it has to be approved first.")]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]] | None,
-    Field(max_length=32, description="Not secret: it is shown in lists."),
+    Field(max_length=32, description="Not secret: it is shown in lists. 4096 bytes in all."),
 ]
 
 

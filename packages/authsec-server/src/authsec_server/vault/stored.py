@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_server.audit.memory import Reader
 from authsec_server.db.tables import secret_versions, secrets, vault_tokens
@@ -16,19 +18,24 @@ from authsec_server.vault.policy import AccessTier, higher
 from authsec_server.vault.values import MOST_VERSIONS, SecretInfo
 
 __all__ = [
+    "LARGEST_PAGE",
     "MOST_LISTED",
     "Head",
     "StoredSecret",
     "append_version",
     "count_use",
     "destroy",
-    "page_after",
+    "is_any_below",
+    "page_below",
     "read_heads",
     "read_latest",
     "version_reader",
 ]
 
-MOST_LISTED: Final = 1000  # secrets at a time
+MOST_LISTED: Final = 250  # secrets at a time
+LARGEST_PAGE: Final = 102400  # bytes of JSON
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+_ITEM: Final = 256  # bytes of a secret in a list, beside its path and its metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +80,37 @@ def read_heads(connection: sa.Connection, paths: Collection[str]) -> dict[str, H
     return {row.path: Head(_info(row), row.deleted_at is not None) for row in found}
 
 
-def page_after(after: str) -> Reader:
-    """Return a `Reader` of the secrets below a namespace that come after a path: 1000, and one if there are more."""
-    return partial(_read_below, after=after)
+async def page_below(
+    connection: AsyncConnection, namespace: str, seen: sa.ColumnElement[bool], *, after: str = ""
+) -> tuple[tuple[SecretInfo, ...], bool]:
+    """Return what may be seen below a namespace, from after a path on, and whether there is more than this page.
+
+    Args:
+        seen: What may be: see `reach.seen_by`.
+    """
+    rows = await connection.execute(_BELOW.where(seen), _bounds(namespace, after))
+    page: list[SecretInfo] = []
+    size = 0
+    for info in map(_info, rows):
+        size += _ITEM + len(info.path) + len(_encode(info.metadata).encode())
+        if page and (len(page) == MOST_LISTED or size > LARGEST_PAGE):
+            return tuple(page), True
+        page.append(info)
+    return tuple(page), False
 
 
-def _read_below(
-    connection: sa.Connection, namespaces: Collection[str], *, after: str
-) -> dict[str, tuple[SecretInfo, ...]]:
-    found = {}
-    for namespace in namespaces:
-        first, beyond = (f"{namespace}/", f"{namespace}0") if namespace else ("", "~")  # 0 is what comes after a slash
-        rows = connection.execute(_BELOW, {"first": max(first, after), "after": after, "beyond": beyond})
-        found[namespace] = tuple(map(_info, rows))
-    return found
+async def is_any_below(connection: AsyncConnection, namespace: str, seen: sa.ColumnElement[bool]) -> bool:
+    """Return whether anything may be seen below a namespace."""
+    found = await connection.execute(_BELOW.where(seen).limit(1), _bounds(namespace, ""))
+    return found.first() is not None
 
 
-async def append_version(connection: Any, info: SecretInfo, kept: SealedValue, *, created_by: str) -> None:
+def _bounds(namespace: str, after: str) -> dict[str, str]:
+    first, beyond = (f"{namespace}/", f"{namespace}0") if namespace else ("", "~")  # 0 is what comes after a slash
+    return {"first": max(first, after), "after": after, "beyond": beyond}
+
+
+async def append_version(connection: AsyncConnection, info: SecretInfo, kept: SealedValue, *, created_by: str) -> None:
     """Write a version of a secret, which is the latest from now on, and drop the oldest where they are too many."""
     row = {
         "version": info.version,
@@ -121,13 +142,13 @@ async def append_version(connection: Any, info: SecretInfo, kept: SealedValue, *
     )
 
 
-async def destroy(connection: Any, path: str, at: float) -> None:
+async def destroy(connection: AsyncConnection, path: str, at: float) -> None:
     """Delete a secret: nothing is left of its values, and its number stays."""
     await connection.execute(sa.delete(secret_versions).where(secret_versions.c.path == path))
     await connection.execute(sa.update(secrets).where(secrets.c.path == path).values(deleted_at=at))
 
 
-async def count_use(connection: Any, token_id: str) -> None:
+async def count_use(connection: AsyncConnection, token_id: str) -> None:
     """Count one use of a vault token."""
     counted = sa.update(vault_tokens).where(vault_tokens.c.token_id == token_id)
     await connection.execute(counted.values(uses=vault_tokens.c.uses + 1))
@@ -171,7 +192,6 @@ _HEADS = sa.select(*_HEAD_COLUMNS).where(secrets.c.path.in_(_PATHS))
 _BELOW = (
     sa.select(*_HEAD_COLUMNS)
     .where(
-        secrets.c.deleted_at.is_(None),
         secrets.c.path >= sa.bindparam("first"),
         secrets.c.path > sa.bindparam("after"),
         secrets.c.path < sa.bindparam("beyond"),
