@@ -88,6 +88,7 @@ ROUTERS = (
     vault_access.router,
     vault_tokens.router,
     vault_approvals.router,
+    vault_approvals.admin,
     vault_agents.router,
     vault_account.public,
     vault_account.router,

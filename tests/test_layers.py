@@ -115,6 +115,8 @@ LAYERS: dict[str, frozenset[str]] = {
             "_layers",
             "_own_files",
             "_signing",
+            "_vault_replies",
+            "_vault_shown",
             "_vault_wire",
             "config",
             "endpoints",

@@ -51,9 +51,10 @@ def test_importing_loads_nothing_and_says_nothing() -> None:
 
 @pytest.mark.req("RO3")
 def test_using_a_name_still_loads_no_framework() -> None:
-    """The framework takes a second or two to import: only `register_secure_fetch` pays for it, when it is called."""
+    """The framework takes a second or two to import: only who registers a tool pays for it, when that is done."""
     done = run(
         "from authsec_autogen import fetch_secure_data, make_secure_fetch, register_secure_fetch\n"
+        "from authsec_autogen import make_secret_fetch, make_vault_tool, register_secret_fetch, register_vault_tool\n"
         "fetch_secure_data('secure-vault/metrics', 'read:metrics')\n"
         "print('autogen' in sys.modules or 'openai' in sys.modules)"
     )
@@ -75,7 +76,8 @@ def mixture(tmp_path: Path) -> Path:
 
 def test_it_refuses_to_run_beside_the_other_makers_files(mixture: Path) -> None:
     """Ours over theirs: their client could still be imported, so nothing can."""
-    for name in ("authsec_autogen", "authsec_autogen.classic", "authsec_autogen.authsec_helper"):
+    theirs = "authsec_autogen.authsec_helper"
+    for name in ("authsec_autogen", "authsec_autogen.classic", "authsec_autogen.vault", theirs):
         done = run(f"import {name}", mixture)
         assert "ConfigurationError" in done.stderr
         assert "pip uninstall authsec-autogen" in done.stderr

@@ -126,6 +126,26 @@ def test_a_redirect_leads_nowhere(token: Any) -> None:
         assert (len(moved.requests), evil.requests) == (1, ())
 
 
+@pytest.mark.req("RD4")
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (Reply.of_json(["x" * 100] * 1000), "downstream_error"),
+        (Reply(status=500, body=b"Traceback: hunter2-canary"), "downstream_unavailable"),
+        (Reply(status=403, body=b"hunter2-canary"), "downstream_denied"),
+        (Reply(status=200, headers={"X-Canary": "hunter2-canary"}, body=b"fine"), 200),
+    ],
+)
+def test_the_model_reads_bounded_data_and_no_error_bodies(token: Any, answer: Reply, outcome: object) -> None:
+    """Too much data is an error; a server's error text and headers stay outside the conversation."""
+    with LoopbackServer(lambda _request: answer) as server:
+        tool: Any = make_secret_fetch(SEARCH, base_url=server.base_url, token=token("search"))
+        text = tool("search")
+    assert json.loads(text)["code"] == outcome
+    assert len(text) <= 65536
+    assert "hunter2-canary" not in text
+
+
 def test_another_header_and_prefix(token: Any, service: LoopbackServer) -> None:
     """Services that want their key elsewhere get it there."""
     tool: Any = make_secret_fetch(

@@ -65,6 +65,16 @@ class TestEnvironment:
         environ = json.loads(done.stdout)[1]
         assert (environ["AUTHSEC_AGENT_KEY"], "AUTHSEC_ADMIN_TOKEN" in environ) == (KEY, False)
 
+    @posix
+    def test_a_credential_in_lower_case_goes_as_well(self, setup: VaultSetUp) -> None:
+        """The settings know no case, so that the key may be spelled in any."""
+        setup.set(AUTHSEC_AGENT_KEY=None, authsec_agent_key=KEY, Authsec_Admin_Token="opt_1")
+        done = started(*OPENAI, "--", sys.executable, "-c", TELL)
+        assert (done.returncode, done.stderr) == (0, "")
+        environ = json.loads(done.stdout)[1]
+        assert not {"authsec_agent_key", "Authsec_Admin_Token"} & environ.keys()
+        assert KEY not in done.stdout
+
     def test_one_secret_in_two_variables_is_read_once(self, setup: VaultSetUp) -> None:
         """Each use is on record, so there are no more than are needed; what was set before is replaced."""
         setup.set(OPENAI_API_KEY="stale")

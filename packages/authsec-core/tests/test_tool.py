@@ -90,7 +90,8 @@ class TestErrors:
         codes = {type(error): error.code for error in ERRORS}
         assert len(set(codes.values())) == len(codes)
         retryable = {error.code for error in ERRORS if error.retryable}
-        assert retryable == {"authority_unreachable", "verification_unavailable", "downstream_unavailable"}
+        unavailable = {"verification_unavailable", "downstream_unavailable", "vault_unavailable"}
+        assert retryable == {"authority_unreachable", "vault_rate_limited", *unavailable}
         assert all(code.replace("_", "").isalnum() and code.islower() for code in codes.values())
 
     @pytest.mark.req("RD4")

@@ -189,7 +189,7 @@ async def test_the_unexpected_says_nothing(path: str, error: Exception, caplog: 
         ({"name": "longer"}, "body.name", "String should have at most 5 characters"),
         ({"name": "a", "naem": 1}, "body.naem", "Extra inputs are not permitted"),
         ({"name": "a", "kind": "b"}, "body.kind", "must be a"),
-        ({"name": "a", "selectors": {"x": "y"}}, "body.selectors.x", None),
+        ({"name": "a", "selectors": {"x": "y"}}, "body.selectors.?", None),
     ],
     ids=str,
 )

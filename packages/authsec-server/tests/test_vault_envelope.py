@@ -91,6 +91,18 @@ def test_what_was_moved_or_rolled_back_does_not_open(path: str, version: int, te
 
 
 @pytest.mark.req("RW1")
+@pytest.mark.parametrize(("path", "version"), [(PATH, 4), ("production/openai/other", 3)])
+def test_the_value_and_its_key_are_each_bound_to_what_they_are(path: str, version: int) -> None:
+    """A value does not open as something else even with its key sealed for that; nor does the key by itself."""
+    key = unseal(MASTERS, DATA_KEY, name_of(PATH, 3), "tenant-1", KEPT.wrapped_key)
+    moved = seal(MASTER, DATA_KEY, name_of(path, version), "tenant-1", key)
+    with pytest.raises(UnsealError):
+        ENVELOPE.open(path, version, replace(KEPT, wrapped_key=moved))
+    with pytest.raises(UnsealError):
+        unseal(MASTERS, DATA_KEY, name_of(path, version), "tenant-1", KEPT.wrapped_key)
+
+
+@pytest.mark.req("RW1")
 def test_a_key_of_another_value_of_the_same_version_does_not_open_it() -> None:
     """A data key is for one value: a value of the same name, sealed anew, cannot be mixed with the one before."""
     again = ENVELOPE.seal(MASTER, PATH, 3, VALUE)

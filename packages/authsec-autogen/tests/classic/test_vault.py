@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import autogen
+import httpx
 import pytest
 from vault_tools_support import CANARY, PUBLISHING, QUALITY, SEARCH, SECRETS, code, mock, service, token
 
@@ -22,10 +23,11 @@ from authsec_autogen import (
     register_vault_tool,
 )
 from authsec_core import AgentVault, AgentVaultSync, MockVault
-from authsec_core.testing import Call, LoopbackServer, Reply, assert_no_secret, call
+from authsec_core.testing import Call, LocalVault, LoopbackServer, Reply, assert_no_secret, call
 
 __all__ = ["mock", "service", "token"]
 
+CACHES_IN_FILES = not hasattr(autogen, "LLMConfig")  # Microsoft's 0.2
 AREAS = {"researcher": "search", "writer": "publishing", "critic": "quality"}
 
 
@@ -86,7 +88,6 @@ class TestVaultTool:
         )
         converse(proxy, assistant, "go")
         assert llm.tool_results == [CANARY, CANARY]
-        gc.collect()  # a connection that a dead loop left open warns here
 
 
 class TestRegistration:
@@ -199,6 +200,53 @@ class TestRegistration:
         assert not executor.function_map
 
 
+class TestLive:
+    """The same over HTTP, on whatever loops AutoGen makes."""
+
+    @pytest.mark.req("RS9", "RD7")
+    def test_tools_let_go_of_their_loops_and_send_no_key(
+        self, model: Any, agents: Any, converse: Any, monkeypatch: pytest.MonkeyPatch, service: LoopbackServer
+    ) -> None:
+        """AutoGen makes a loop for each call of a sync chat: no connection is left on one; the key goes nowhere."""
+        with LocalVault(SECRETS) as live:
+            monkeypatch.delenv("AUTHSEC_MODE")
+            for name, value in live.environ().items():
+                monkeypatch.setenv(name, value)
+            with AgentVaultSync() as agent:
+                token = agent.request_token(scope="secrets:read:production/search/*")
+            llm = model(
+                call("get_secret", path=SEARCH),
+                [call("get_secret_researcher", path=SEARCH), call("search", endpoint="search")],
+                call("get_secret", path=PUBLISHING),
+                "TERMINATE",
+            )
+            researcher, executor = agents("researcher", llm), agents("executor")
+            autogen.register_function(
+                make_vault_tool(vault_token=token.value),
+                caller=researcher,
+                executor=executor,
+                name="get_secret",
+                description="Retrieve a credential.",
+            )
+            register_vault_tool(caller=researcher, executor=executor, vault_token=token)
+            register_secret_fetch(
+                caller=researcher,
+                executor=executor,
+                path=SEARCH,
+                base_url=service.base_url,
+                vault=AgentVault(),
+                token=token,
+                name="search",
+            )
+            converse(executor, researcher, "go")
+            first, second, found, denied = llm.tool_results
+            assert (first, second, code(denied)) == (CANARY, CANARY, "vault_scope_denied")
+            assert json.loads(found)["data"]["found"] == 3
+            shown = {one.headers["authorization"] for one in live.requests if one.path.startswith("/v1/secrets/")}
+            assert shown == {f"Bearer {token.value}"}
+            gc.collect()  # a connection that a dead loop left open warns here
+
+
 class TestSecretFetch:
     """`make_secret_fetch` and `register_secret_fetch`: the secret is used, and no model sees it."""
 
@@ -237,6 +285,36 @@ class TestSecretFetch:
         history = [dict(agent.chat_messages) for agent in (researcher, executor)]
         assert_no_secret([llm.transcript, history, *shown()], *SECRETS.values(), held.value)
         assert list(tmp_path.rglob("*")) == []
+
+    @pytest.mark.req("RD4", "RS8")
+    @pytest.mark.parametrize("seed", [None, 7], ids=["no cache", "cache"])
+    def test_a_function_of_ones_own_uses_a_secret_unseen(
+        self,
+        model: Any,
+        agents: Any,
+        service: LoopbackServer,
+        shown: Callable[[], list[object]],
+        tmp_path: Path,
+        mock: MockVault,
+        seed: int | None,
+    ) -> None:
+        """`vault.auth` puts it on the request: prompts, prints, logs and AutoGen's own cache have the answer alone."""
+        llm = model(call("search", query="agents"), "TERMINATE")
+        researcher = agents("researcher", {**llm.llm_config, "cache_seed": seed})
+        executor = agents("executor")
+        with AgentVaultSync() as vault, httpx.Client(auth=vault.auth(SEARCH)) as client:
+
+            def search(query: str) -> str:
+                found = client.get(f"{service.base_url}/search", params={"query": query}).json()["found"]
+                return f"{found} findings"
+
+            autogen.register_function(search, caller=researcher, executor=executor, description="Search.")
+            executor.initiate_chat(researcher, message="go")
+        assert llm.tool_results == ["3 findings"]
+        written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+        assert bool(written) is (CACHES_IN_FILES and seed is not None)
+        history = [dict(agent.chat_messages) for agent in (researcher, executor)]
+        assert_no_secret([llm.transcript, history, *written, *shown()], *mock.secrets)
 
     @pytest.mark.req("RD1", "RD2", "RD6")
     def test_the_secret_goes_nowhere_else(

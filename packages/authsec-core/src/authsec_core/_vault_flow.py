@@ -14,7 +14,8 @@ from typing import Final, TypeVar
 from authsec_core._clock import Clock
 from authsec_core._driving import Pause, Steps, http_date, retry_after, usual_pause
 from authsec_core._http import Call, Failure, Reply
-from authsec_core._vault_wire import Asked, Received, list_page
+from authsec_core._vault_replies import Received
+from authsec_core._vault_wire import Asked, list_page
 from authsec_core.errors import (
     ApprovalRequiredError,
     SecretNotFoundError,
@@ -178,9 +179,9 @@ def _refusal(reply: Reply, asked: Asked[T], shown: Shown, clock: Clock) -> Vault
     if status == 403 and code == "APPROVAL_REQUIRED":
         return ApprovalRequiredError(f"{concerns}: ask for a token for this secret alone, which has to be approved.")
     if status == 403:
-        return VaultScopeDeniedError(f"{concerns}: this {mine} does not allow that.")
+        return VaultScopeDeniedError(f"{concerns}: the vault denies that to this {mine}.")
     if status == 404:
-        return SecretNotFoundError(f"{concerns}: nothing lies there: check the path, the version, and the vault's URL.")
+        return SecretNotFoundError(f"{concerns}: it is not there: check the path, the version and the vault's URL.")
     if status == 410:
         return VaultTokenExhaustedError("This vault token has been used as often as it could be: ask for another.")
     if status == 409:

@@ -12,7 +12,9 @@ from authsec_core._clock import Clock
 from authsec_core._driving import Steps
 from authsec_core._options import Options
 from authsec_core._vault_flow import Shown, VaultRules, ask, ask_for_all
-from authsec_core._vault_wire import Asked, Pending, credential_of
+from authsec_core._vault_replies import Pending
+from authsec_core._vault_shown import credential_of
+from authsec_core._vault_wire import Asked
 from authsec_core.errors import ApprovalRequiredError, ConfigurationError
 from authsec_core.token import MOCK_ISSUER, Mode, Secret
 from authsec_core.vault_config import VaultConfig

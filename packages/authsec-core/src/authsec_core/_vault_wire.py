@@ -1,7 +1,6 @@
-"""The vault's messages: what is sent for each thing that one can ask of it, and what its reply has to say. Pure.
+"""The vault's requests: what is sent for each thing that one can ask of it, and how its reply is read. Pure.
 
-A reply is held against the request: the path and the version that come back are those that were asked for, and a token
-covers what it was asked for and nothing else. Contract: docs/authority/vault.md.
+Whatever makes no sense is refused here, before it is sent. Contract: docs/authority/vault.md.
 """
 
 from __future__ import annotations
@@ -14,19 +13,24 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, Final, Generic, TypeVar
 
+from authsec_core._vault_replies import (
+    Page,
+    Pending,
+    Received,
+    import_of,
+    info_of,
+    page_of,
+    secret_of,
+    token_of,
+)
+from authsec_core._vault_shown import claims_of
 from authsec_core.token import Secret
-from authsec_core.vault_scopes import VaultScope, check_namespace, check_path, parse_vault_scopes
+from authsec_core.vault_scopes import check_namespace, check_path, parse_vault_scopes
 from authsec_core.vault_values import ImportedSecrets, SecretInfo, VaultSecret, VaultToken
-from authsec_core.wire import WireError, is_plain, json_object, parse_time, seconds
+from authsec_core.wire import WireError
 
 __all__ = [
     "Asked",
-    "Page",
-    "Pending",
-    "Received",
-    "claims_of",
-    "credential_of",
-    "hidden",
     "import_env",
     "list_page",
     "read_secret",
@@ -38,37 +42,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-LONGEST_VALUE: Final = 65536  # bytes of a secret
+_LONGEST_VALUE: Final = 65536  # bytes of a secret
 _LONGEST_IMPORT: Final = 1024 * 1024  # bytes of `.env` text
-_LONGEST_CREDENTIAL: Final = 4096  # characters
-_CLAIMS: Final = {  # what an agent may say of itself -> its header, and the most characters
-    "agent_name": ("X-Agent-Name", 200),
-    "reason": ("X-Access-Reason", 500),
-    "conversation_id": ("X-Conversation-ID", 200),
-}
-_HEADER_TEXT: Final = frozenset(map(chr, range(0x21, 0x7F)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
-    """A good reply, which may hold a secret, and when it was asked for.
-
-    Attributes:
-        here: Epoch seconds by this machine's clock.
-        there: By the vault's.
-    """
-
-    body: bytes = field(repr=False)
-    here: float
-    there: float
-
-    def fields(self) -> dict[str, Any]:
-        """Return what it says.
-
-        Raises:
-            WireError: It is not a JSON object.
-        """
-        return json_object(self.body, "the reply")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,73 +66,6 @@ class Asked(Generic[T]):
     concerns: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A token that somebody has to approve first.
-
-    Attributes:
-        good_from: Epoch seconds, by the vault's clock: from when on it can be had; None where somebody is still asked.
-    """
-
-    approval_id: str
-    good_from: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of what a list has.
-
-    Attributes:
-        following: After which path it goes on; None where this is all.
-    """
-
-    items: tuple[SecretInfo, ...]
-    following: str | None
-
-
-def hidden(token: str | VaultToken | Secret | None) -> Secret | None:
-    """Return a token as what no frame shows. It raises nothing: the caller's frame still shows the text."""
-    if isinstance(token, VaultToken):
-        return token.secret
-    return token if token is None or isinstance(token, Secret) else Secret(token)
-
-
-def credential_of(shown: Secret) -> Secret:
-    """Return a token or a key, once it is known to fit into a header.
-
-    Raises:
-        ValueError: It cannot be one.
-        TypeError: It is not text.
-    """
-    if not isinstance(shown(), str):
-        raise TypeError("a vault token is text, or a VaultToken")
-    if not (shown() and len(shown()) <= _LONGEST_CREDENTIAL and _HEADER_TEXT.issuperset(shown())):
-        raise ValueError("a vault token is one word of printable ASCII characters: copy it again")
-    return shown
-
-
-def claims_of(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the headers that tell the vault's audit what the agent says of itself. A blank claim is left out.
-
-    Raises:
-        ValueError: A claim has no such name, is too long, or is not one line of text.
-        TypeError: A claim is not text.
-    """
-    headers = {}
-    for name, text in (metadata or {}).items():
-        if name not in _CLAIMS:
-            raise ValueError(f"metadata= takes {', '.join(_CLAIMS)}, and no other name")
-        header, longest = _CLAIMS[name]
-        if not isinstance(text, str):
-            raise TypeError(f"metadata= {name}: not text")
-        claim = text.strip(" ")
-        if len(claim) > longest or not is_plain(claim):
-            raise ValueError(f"metadata= {name}: one line of at most {longest} printable characters")
-        if claim:
-            headers[header] = claim
-    return headers
-
-
 def read_secret(path: str, version: int | None, metadata: Mapping[str, str] | None) -> Asked[VaultSecret]:
     """Ask for a secret."""
     check_path(path)
@@ -165,7 +73,7 @@ def read_secret(path: str, version: int | None, metadata: Mapping[str, str] | No
         raise ValueError("a version is 1 or more")
 
     def read(reply: Received) -> VaultSecret:
-        found = _secret(reply.fields(), path)
+        found = secret_of(reply.fields(), path)
         if version is not None and found.version != version:
             raise WireError("it is another version than the one that was asked for")
         return found
@@ -186,7 +94,7 @@ def write_secret(
         method="PUT",
         path=f"/secrets/{path}",
         body=_body(members, value=_checked(value)),
-        read=lambda reply: _info(reply.fields(), path),
+        read=lambda reply: info_of(reply.fields(), path),
         concerns=path,
     )
 
@@ -198,7 +106,7 @@ def rotate_secret(path: str, value: Secret | None) -> Asked[VaultSecret]:
         method="POST",
         path=f"/secrets/{path}/rotate",
         body=_body({}, value=value and _checked(value)),
-        read=lambda reply: _secret(reply.fields(), path),
+        read=lambda reply: secret_of(reply.fields(), path),
         concerns=path,
     )
 
@@ -212,23 +120,11 @@ def list_page(namespace: str | None, after: str | None) -> Asked[Page]:
     """Ask what lies in a namespace and below it, or in the whole vault; `after` is the `next` of the page before."""
     params = {"namespace": namespace and check_namespace(namespace), "after": after}
 
-    def read(reply: Received) -> Page:
-        fields = reply.fields()
-        items, following = fields.get("items"), fields.get("next")
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise WireError("it has no items")
-        found = tuple(_info(item, None) for item in items)
-        if not all(namespace is None or item.path.startswith(f"{namespace}/") for item in found):
-            raise WireError("it lists what lies elsewhere")
-        if following is not None and (not isinstance(following, str) or following <= (after or "")):
-            raise WireError("its next page does not lie ahead")
-        return Page(found, following)
-
     return Asked(
         method="GET",
         path="/secrets",
         params={name: text for name, text in params.items() if text is not None},
-        read=read,
+        read=lambda reply: page_of(reply, namespace, after),
         concerns=namespace or "the vault",
     )
 
@@ -249,18 +145,11 @@ def import_env(
         "metadata": metadata and dict(metadata),
     }
 
-    def read(reply: Received) -> ImportedSecrets:
-        fields = reply.fields()
-        keys, skipped = fields.get("imported"), seconds(fields, "skipped")
-        if not isinstance(keys, list) or not all(isinstance(key, str) and is_plain(key) for key in keys):
-            raise WireError("imported is not a list of keys")
-        return ImportedSecrets(namespace=namespace, keys=tuple(keys), skipped=int(skipped or 0))
-
     return Asked(
         method="POST",
         path="/secrets/import",
         body=_body(members, content=_checked(content, _LONGEST_IMPORT)),
-        read=read,
+        read=lambda reply: import_of(reply, namespace),
         concerns=namespace,
     )
 
@@ -296,7 +185,7 @@ def request_token(
         path="/tokens",
         # Alone: what was approved is the token as it was asked for then.
         body=_body(members if approval_id is None else {"approval_id": approval_id}),
-        read=lambda reply: _token(reply.fields(), asked, reply),
+        read=lambda reply: token_of(reply, asked),
         concerns="a token" if approval_id is None else "this approval",
     )
 
@@ -317,7 +206,7 @@ def _body(members: Mapping[str, Any], **secrets: Secret | None) -> Secret:
     return Secret(json.dumps(plain | held, ensure_ascii=False) if held else text)
 
 
-def _checked(value: Secret, longest: int = LONGEST_VALUE) -> Secret:
+def _checked(value: Secret, longest: int = _LONGEST_VALUE) -> Secret:
     """Refuse what the vault would: its answer could not say which of the members it is."""
     if not isinstance(value(), str):
         raise TypeError("a secret is text")
@@ -328,80 +217,3 @@ def _checked(value: Secret, longest: int = LONGEST_VALUE) -> Secret:
     if not 1 <= size <= longest:  # out here: a UnicodeEncodeError carries the text, and would ride along
         raise ValueError(f"a secret is 1 to {longest} bytes of UTF-8 text")
     return value
-
-
-def _info(fields: Mapping[str, Any], path: str | None) -> SecretInfo:
-    return SecretInfo(**_said(fields, path))
-
-
-def _secret(fields: Mapping[str, Any], path: str) -> VaultSecret:
-    value = fields.get("value")
-    if not isinstance(value, str) or not value:
-        raise WireError("it has no value")
-    return VaultSecret(secret=Secret(value), **_said(fields, path))
-
-
-def _said(fields: Mapping[str, Any], path: str | None) -> dict[str, Any]:
-    """Return what is said of a secret, once it is known to be the one that was asked for."""
-    namespace, key, version = fields.get("namespace"), fields.get("key"), fields.get("version")
-    try:
-        place = check_path(f"{namespace}/{key}")
-    except ValueError as exc:
-        raise WireError("its namespace and key are no path") from exc
-    if path not in (None, place):
-        raise WireError("it is another secret than the one that was asked for")
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise WireError("its version is not a number from 1 on")
-    metadata = fields.get("metadata") or {}
-    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
-        raise WireError("its metadata is not text by name")
-    return {
-        "path": place,
-        "version": version,
-        "secret_type": _word(fields, "secret_type", "custom"),
-        "access_tier": _word(fields, "access_tier", "standard"),
-        "metadata": metadata,
-        "created_at": _instant(fields, "created_at"),
-        "updated_at": _instant(fields, "updated_at"),
-    }
-
-
-def _token(fields: Mapping[str, Any], asked: tuple[VaultScope, ...], reply: Received) -> VaultToken | Pending:
-    if fields.get("requires_approval"):
-        return Pending(_word(fields, "approval_id"), _instant(fields, "good_from"))
-    text, ends, scopes = fields.get("token"), _instant(fields, "expires_at"), fields.get("scopes")
-    if not isinstance(text, str) or not text or not _HEADER_TEXT.issuperset(text):
-        raise WireError("it has no token")
-    if ends is None or ends <= reply.there:
-        raise WireError("the token has already ended")
-    if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
-        raise WireError("its scopes are not a list of text")
-    try:
-        granted = parse_vault_scopes(scopes)
-    except ValueError as exc:
-        raise WireError("its scopes are none of the vault's") from exc
-    if not (_all_within(asked, granted) and _all_within(granted, asked)):
-        raise WireError("the token has other scopes than those that were asked for")
-    return VaultToken(
-        secret=Secret(text),
-        token_id=_word(fields, "token_id"),
-        scopes=frozenset(map(str, granted)),
-        issued_at=reply.here,
-        expires_at=reply.here + (ends - reply.there),
-    )
-
-
-def _all_within(some: Iterable[VaultScope], others: Iterable[VaultScope]) -> bool:
-    return all(any(other.includes(one) for other in others) for one in some)
-
-
-def _word(fields: Mapping[str, Any], name: str, usual: str | None = None) -> str:
-    value = fields.get(name, usual)
-    if not isinstance(value, str) or not value or not is_plain(value):
-        raise WireError(f"its {name} is not plain text")
-    return value
-
-
-def _instant(fields: Mapping[str, Any], name: str) -> float | None:
-    """Return epoch seconds, which vaults write as a number or as RFC 3339."""
-    return parse_time(fields[name]) if isinstance(fields.get(name), str) else seconds(fields, name)

@@ -176,9 +176,17 @@ def _unescaped(data: Any) -> str:
 
 
 def _without(sent: Sequence[Secret], removed: str, text: str) -> str:
+    """Take secrets out of a text, in whatever case of ASCII they are written: `%2f` is `%2F`."""
+    # In bytes, whose `lower` leaves each character where it was, and in a time that no answer can make longer.
+    kept = text.encode("utf-8", "surrogatepass")
     for secret in sent:
-        text = text.replace(secret(), removed)
-    return text
+        parts, looked_at, begin = [], kept.lower(), 0
+        sought = secret().encode("utf-8", "surrogatepass").lower()
+        while (end := looked_at.find(sought, begin)) >= 0:
+            parts.append(kept[begin:end])
+            begin = end + len(sought)
+        kept = removed.encode().join([*parts, kept[begin:]])
+    return kept.decode("utf-8", "surrogatepass")
 
 
 def _telling_parts(token: DelegationToken) -> list[Secret]:

@@ -17,7 +17,8 @@ from authsec_core._driving import Steps, drive
 from authsec_core._http import Call, Failure, Reply, send
 from authsec_core._pool import Pool
 from authsec_core._vault_parts import VaultParts, approved
-from authsec_core._vault_wire import Asked, hidden
+from authsec_core._vault_shown import hidden
+from authsec_core._vault_wire import Asked
 from authsec_core.fetch import FetchResult
 from authsec_core.token import Mode, Secret
 from authsec_core.vault_auth import VaultAuth

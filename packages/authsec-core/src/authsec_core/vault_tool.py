@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 
-from authsec_core._vault_wire import claims_of, credential_of
+from authsec_core._vault_shown import claims_of, credential_of
 from authsec_core.errors import AuthSecError, EndpointRefusedError, VaultRequestError
 from authsec_core.fetch import FetchResult
 from authsec_core.token import Mode, Secret

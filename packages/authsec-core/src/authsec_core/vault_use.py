@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Iterable
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from authsec_core._http import Call, Failure, Reply
 from authsec_core._origin import check_base_url
 from authsec_core._secret_header import SecretHeader
-from authsec_core._vault_wire import claims_of, hidden
+from authsec_core._vault_shown import claims_of, hidden
 from authsec_core.endpoints import EndpointPolicy
 from authsec_core.errors import ConfigurationError
 from authsec_core.fetch import RESULT_LIMIT, FetchResult, read_data
@@ -112,6 +114,17 @@ class SecretUse:
 
 
 def _spellings(secret: VaultSecret) -> list[Secret]:
-    """Return the secret as an API may spell it: as it is, in a URL, and inside JSON."""
-    spelled = (secret.value, quote(secret.value, safe=""), json.dumps(secret.value)[1:-1])
+    """Return the secret as an API may spell it: as it is, in a URL, JSON, HTML, hex or base64."""
+    value, raw = secret.value, secret.value.encode("utf-8", "surrogatepass")
+    in_urls = (quote(raw, safe=""), quote(raw), quote_plus(raw), quote_plus(raw, safe="/"))
+    in_text = (json.dumps(value)[1:-1], html.escape(value), html.escape(value, quote=False))
+    spelled = (value, *in_urls, *in_text, raw.hex(), *_in_base64(raw))
     return [Secret(text) for text in dict.fromkeys(spelled) if len(text) >= _SHORTEST]
+
+
+def _in_base64(raw: bytes) -> Iterator[str]:
+    """Give what base64 makes of the bytes wherever they begin, up to the characters that hold their neighbours, too."""
+    for before in range(3):
+        first, beyond = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
+        for encode in (b64encode, urlsafe_b64encode):
+            yield encode(bytes(before) + raw).decode()[first:beyond]

@@ -95,6 +95,7 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         vault_access.router,
         vault_tokens.router,
         vault_approvals.router,
+        vault_approvals.admin,
         vault_agents.router,
         vault_account.public,
         vault_account.router,

@@ -153,7 +153,7 @@ def test_forms_are_read_strictly(site: Site) -> None:
     ):
         reply = site.http.post(url, content=body, headers=form)
         assert refused(reply) == (400, "invalid_request"), body
-    assert refused(site.http.post(url, content=b"a=" + b"b" * 70_000, headers=form)) == (413, "invalid_request")
+    assert refused(site.http.post(url, content=b"a=" + b"b" * 140_000, headers=form)) == (413, "invalid_request")
     assert refused(site.http.get(url)) == (405, "invalid_request")
 
 

@@ -326,6 +326,19 @@ def test_operators_find_what_waits(site: Site) -> None:
     assert waiting.id in ids("redeemed") - ids("approved")
 
 
+def test_the_admin_api_has_the_same(site: Site) -> None:
+    """What waits is listed and decided there, too, with its own pages and problems."""
+    waiting = wish(site, "sensitive")
+    path = f"/approvals/{waiting.id}/approve"
+    items = site.admin("GET", "/approvals", params={"status": "pending", "limit": 200})["items"]
+    assert waiting.shown() in items
+    assert site.admin("POST", path, status=403)["code"] == "forbidden"
+    (operator,) = operators(site, 1)
+    url, headers = f"{site.authority.base_url}/api/v1{path}", {"Authorization": f"Bearer {operator}"}
+    assert site.http.post(url, headers=headers).json() == waiting.shown()
+    assert waiting.redeem().json()["requires_approval"] is False
+
+
 @pytest.mark.req("RU1")
 def test_each_step_is_an_entry(site: Site) -> None:
     """What was asked, who said what, and which token came of it; what an operator says is one line."""

@@ -28,6 +28,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authsec_server.authority import Authority
 from authsec_server.db.tables import secret_versions
 from authsec_server.testing import DevAuthority, LocalPostgres
+from authsec_server.vault.env_text import read_env_text
+from authsec_server.vault.secret_shapes import EnvFile, NewSecret, NewValue, RotatedSecret
+from authsec_server.vault.values import Secret, SecretInfo, Wanted
 
 NAMESPACE = "production/namespace-that-is-found"
 CANARY = f"canary-{secrets.token_hex(12)}"
@@ -204,10 +207,6 @@ def test_what_was_moved_in_the_database_is_not_given_out(open_site: OpenSite) ->
 @pytest.mark.req("RW5")
 def test_what_holds_a_value_does_not_show_it() -> None:
     """Values on their way are in no repr."""
-    from authsec_server.vault.env_text import read_env_text
-    from authsec_server.vault.secret_routes import EnvFile, NewSecret, NewValue, RotatedSecret
-    from authsec_server.vault.values import Secret, SecretInfo, Wanted
-
     info = SecretInfo(
         path="a/b",
         secret_id="1",

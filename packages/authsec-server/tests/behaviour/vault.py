@@ -36,7 +36,7 @@ class Asking:
     def reply(self, method: str, path: str, *, headers: Any = None, **more: Any) -> httpx.Response:
         """Ask, and return the whole reply."""
         given = {"Authorization": f"Bearer {self.bearer}", **(headers or {})}
-        return self.site.http.request(method, f"{self.site.base_urls[0]}{SECRETS}{path}", headers=given, **more)
+        return self.site.http.request(method, f"{self.site.authority.base_url}{SECRETS}{path}", headers=given, **more)
 
     def raw(self, method: str, *targets: str, body: object = None) -> list[httpx.Response]:
         """Ask at once for these targets, exactly as they are written."""
@@ -61,7 +61,7 @@ class Asking:
     def token(self, *scopes: str, **more: Any) -> Asking:
         """Return who asks with a token of these scopes."""
         reply = self.site.http.post(
-            f"{self.site.base_urls[0]}/v1/tokens",
+            f"{self.site.authority.base_url}/v1/tokens",
             headers={"Authorization": f"Bearer {self.bearer}"},
             json={"scopes": list(scopes), **more},
         )

@@ -172,7 +172,8 @@ async def scene(folder: Path, url: str, chance: Random, **given: Any) -> AsyncIt
         **given,
     }
     settings = ServerSettings(**wanted)
-    admin = await initialise(settings)
+    # As patient as usual: between two statements of a migration a busy machine may take longer than `given` allows.
+    admin = await initialise(ServerSettings(**{**wanted, "database_timeout": 5.0}))
     try:
         with Zygote(wanted, folder / "servers.log") as zygote:
             one = Scene(settings, zygote, admin.text(), chance)

@@ -34,7 +34,8 @@ def run(session: Session, arguments: RunArguments) -> Outcome:
         values[path] = session.vault.get_secret(path, metadata=told, **session.using).value
         _check(path, values[path])
     removed = _OPERATORS if arguments.keep_key else _OPERATORS | _CREDENTIALS
-    environ = {name: value for name, value in os.environ.items() if name not in removed}
+    # The settings know no case, so that a credential may stand under its name in any.
+    environ = {name: value for name, value in os.environ.items() if name.upper() not in removed}
     environ |= {name: values[path] for name, path in arguments.variables}
     names = [name for name, _ in arguments.variables]
     return session.done(

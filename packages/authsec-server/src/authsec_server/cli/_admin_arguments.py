@@ -26,6 +26,7 @@ _GROUPS: Final[Mapping[str, str]] = {
     "roles": "what can be delegated",
     "delegations": "what each agent was delegated",
     "tokens": "issued tokens, and why one is refused",
+    "approvals": "vault tokens that somebody has to consent to",
     "issuers": "others who vouch for workloads and users",
     "signing-keys": "the keys that sign tokens",
     "checkpoints": "signed checkpoints of the audit",

@@ -278,4 +278,32 @@ _TOKENS: Final = (
     ),
 )
 
-AGENT_COMMANDS: Final = (*_CLIENTS, *_ROLES, *_DELEGATIONS, *_TOKENS)
+_STATES: Final = ("pending", "approved", "denied", "redeemed", "ended")
+_APPROVAL: Final = in_path("approval_id", "the approval's id")
+_REASON: Final = option("--reason", "reason", "why, for the audit", shown="TEXT")
+_APPROVALS: Final = (
+    Command(
+        words="approvals list",
+        what="list vault tokens that somebody has to consent to",
+        method="GET",
+        path="/approvals",
+        fields=(option("--status", "status", "only those that stand so", place="query", choices=_STATES), *PAGE),
+        columns="id agent_name access_tier status scopes description created_at good_from",
+    ),
+    Command(
+        words="approvals approve",
+        what="consent to a vault token; not for an agent that you have onboarded or made a key for",
+        method="POST",
+        path="/approvals/{approval_id}/approve",
+        fields=(_APPROVAL, _REASON),
+    ),
+    Command(
+        words="approvals deny",
+        what="refuse a vault token for good",
+        method="POST",
+        path="/approvals/{approval_id}/deny",
+        fields=(_APPROVAL, _REASON),
+    ),
+)
+
+AGENT_COMMANDS: Final = (*_CLIENTS, *_ROLES, *_DELEGATIONS, *_TOKENS, *_APPROVALS)

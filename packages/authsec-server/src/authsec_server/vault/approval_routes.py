@@ -1,4 +1,7 @@
-"""Consent to vault tokens over HTTP: for operators. It decides nothing."""
+"""Consent to vault tokens over HTTP: for operators, where the vault's clients look for it and in the admin API.
+
+It decides nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from authsec_server import deps, shapes
-from authsec_server.problems import vault_responses
+from authsec_server.problems import responses, vault_responses
 from authsec_server.shapes import Line, Paged, Reply, Uuid, When
 from authsec_server.vault.approvals import ApprovalState
 from authsec_server.vault.approvers import ApprovalRecord, Say
 from authsec_server.vault.policy import AccessTier
 
-__all__ = ["router"]
+__all__ = ["admin", "router"]
 
 router = APIRouter(prefix="/v1/approvals", tags=["vault"], route_class=deps.OperatorRoute)
+admin = APIRouter(prefix="/api/v1/approvals", tags=["vault"], route_class=deps.OperatorRoute)
 
 
 class Decided(shapes.Request):
@@ -60,7 +64,12 @@ class ApprovalPage(Reply):
     next: str | None
 
 
-@router.get("", operation_id="approval_list", summary="List tokens that need consent", responses=vault_responses(403))
+@admin.get(
+    "", operation_id="approval_list", summary="List tokens that need consent", responses=responses(401, 403, 422)
+)
+@router.get(
+    "", operation_id="vault_approval_list", summary="List tokens that need consent", responses=vault_responses(403)
+)
 async def list_approvals(
     request: Request,
     _caller: deps.Reads,
@@ -72,9 +81,15 @@ async def list_approvals(
     return ApprovalPage(items=[_shown(request, record) for record in found.items], next=found.next)
 
 
-@router.post(
+@admin.post(
     "/{approval_id}/approve",
     operation_id="approval_approve",
+    summary="Consent to a token",
+    responses=responses(401, 403, 404, 409, 422),
+)
+@router.post(
+    "/{approval_id}/approve",
+    operation_id="vault_approval_approve",
     summary="Consent to a token",
     responses=vault_responses(403, 404, 409),
 )
@@ -85,9 +100,15 @@ async def approve(
     return await _decided(request, caller, approval_id, "approve", body)
 
 
-@router.post(
+@admin.post(
     "/{approval_id}/deny",
     operation_id="approval_deny",
+    summary="Refuse a token",
+    responses=responses(401, 403, 404, 409, 422),
+)
+@router.post(
+    "/{approval_id}/deny",
+    operation_id="vault_approval_deny",
     summary="Refuse a token",
     responses=vault_responses(403, 404, 409),
 )
