@@ -6,7 +6,9 @@ import asyncio
 import json
 import secrets
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -442,6 +444,53 @@ def test_an_import_that_is_not_covered_writes_nothing(owner: Asking, place: str)
     assert owner("GET", f"/{place}")["items"] == []
     for namespace in ("", "..", "a//b", f"{place}/rotate"):
         assert owner.code("POST", "/import", status=400, json={"namespace": namespace, "content": "A=1"})
+
+
+@pytest.mark.inside
+def test_an_import_keeps_the_others_waiting_no_longer_than_a_write(site: Site, owner: Asking, place: str) -> None:
+    """Everyone waits for each of its statements: they are as many for 60 names as for 2, of new ones and of others."""
+    made: list[int] = []
+    for count in (2, 60):
+        text = "".join(f"K{number:02}=x\n" for number in range(count))
+        body = {"namespace": f"{place}/n{count}", "content": text}
+        owner("POST", "/import", json={**body, "content": text + "B=1"})
+        with counted_writes(site) as statements:
+            owner("POST", "/import", json={**body, "content": text + "C=1"})
+        made.append(len(statements))
+    assert made[0] == made[1]
+    assert owner("GET", f"/{place}/n60/K59")["version"] == 2
+    assert owner("GET", f"/{place}/n60/C")["version"] == 1
+
+
+@contextmanager
+def counted_writes(site: Site) -> Iterator[list[str]]:
+    """Count what is sent to the database in changes."""
+    found: list[str] = []
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        found.append(statement)
+
+    async def writer(inner: Authority) -> Any:
+        return inner.database._writer.sync_engine
+
+    engine = site.authority.run(writer)
+    sa.event.listen(engine, "before_cursor_execute", count)
+    try:
+        yield found
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", count)
+
+
+def test_an_import_costs_an_agent_what_so_many_writes_would(open_site: OpenSite) -> None:
+    """Ten seconds' worth may come at once: who has imported twenty names has to wait for the ten of them."""
+    clock = FakeClock()
+    with open_site(clock=clock, client_rate=1.0) as site:
+        owner = agent(site)
+        text = "".join(f"K{number}=x\n" for number in range(20))
+        owner("POST", "/import", json={"namespace": "n", "content": text})
+        assert owner.code("GET", "/n/K1", status=429) == "RATE_LIMITED"
+        clock.advance(11)
+        assert owner.value("n/K1") == "x"
 
 
 # Tiers

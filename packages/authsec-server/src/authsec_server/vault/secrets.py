@@ -18,6 +18,7 @@ from authsec_server.vault import stored
 from authsec_server.vault.env_text import MOST_NAMES, MOST_UNREAD, EnvText, EnvTextError, read_env_text
 from authsec_server.vault.reach import seen_by
 from authsec_server.vault.reading import ListQuestion, MayList, ReadQuestion
+from authsec_server.vault.stored import StoredSecret
 from authsec_server.vault.values import Listing, Secret, SecretInfo, Wanted, check_metadata, check_value
 from authsec_server.vault.writing import DeleteQuestion, WriteAction, WriteQuestion
 
@@ -115,6 +116,7 @@ class Secrets:
         """
         text = _read(namespace, content)
         wanted = {f"{namespace}/{name}": replace(like, value=value) for name, value in text.values.items()}
+        self._asking.charge(asker[1], len(wanted) - 1)  # beside the one that every request costs
         written = await self._write(asker, "vault.secret.import", namespace, wanted)
         return Imported(tuple(info.key for info in written), text.skipped)
 
@@ -135,9 +137,11 @@ class Secrets:
 
         async def work(change: Change, written: tuple[SecretInfo, ...]) -> None:
             master = await self._envelope.master(change.connection)
-            for info in written:
-                kept = self._envelope.seal(master, info.path, info.version, wanted[info.path].value)
-                await stored.append_version(change.connection, info, kept, created_by=question.client_id or "")
+            sealed = [
+                StoredSecret(info, self._envelope.seal(master, info.path, info.version, wanted[info.path].value))
+                for info in written
+            ]
+            await stored.append_versions(change.connection, sealed, created_by=question.client_id or "")
 
         question = WriteQuestion(asker[0], action, self._asking.pepper, where, wanted)
         return await self._answer(question, asker, work)

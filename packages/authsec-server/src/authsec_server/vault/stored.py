@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -22,7 +22,7 @@ __all__ = [
     "MOST_LISTED",
     "Head",
     "StoredSecret",
-    "append_version",
+    "append_versions",
     "count_use",
     "destroy",
     "is_any_below",
@@ -110,9 +110,42 @@ def _bounds(namespace: str, after: str) -> dict[str, str]:
     return {"first": max(first, after), "after": after, "beyond": beyond}
 
 
-async def append_version(connection: AsyncConnection, info: SecretInfo, kept: SealedValue, *, created_by: str) -> None:
-    """Write a version of a secret, which is the latest from now on, and drop the oldest where they are too many."""
-    row = {
+async def append_versions(connection: AsyncConnection, written: Sequence[StoredSecret], *, created_by: str) -> None:
+    """Write versions of secrets, which are the latest from now on, and drop the oldest where they are too many.
+
+    It takes four statements at most, however many they are: everyone else waits meanwhile.
+    """
+    infos = [each.info for each in written]
+    new = [{"path": info.path, **_head(info)} for info in infos if info.version == 1]
+    known = [{"at": info.path, **_head(info)} for info in infos if info.version > 1]
+    versions = [
+        {
+            "path": each.info.path,
+            "version": each.info.version,
+            "access_tier": each.info.access_tier,
+            "wrapped_key": each.kept.wrapped_key,
+            "sealed": each.kept.sealed,
+            "created_at": each.info.updated_at,
+            "created_by": created_by,
+        }
+        for each in written
+    ]
+    too_old = [
+        {"at": info.path, "oldest": info.version - MOST_VERSIONS} for info in infos if info.version > MOST_VERSIONS
+    ]
+    for statement, rows in (
+        (sa.insert(secrets), new),
+        (_KNOWN, known),
+        (sa.insert(secret_versions), versions),
+        (_TOO_OLD, too_old),
+    ):
+        if rows:
+            await connection.execute(statement, rows)
+
+
+def _head(info: SecretInfo) -> dict[str, Any]:
+    return {
+        "secret_id": info.secret_id,
         "version": info.version,
         "secret_type": info.secret_type,
         "access_tier": info.access_tier,
@@ -121,25 +154,6 @@ async def append_version(connection: AsyncConnection, info: SecretInfo, kept: Se
         "updated_at": info.updated_at,
         "deleted_at": None,
     }
-    changed = await connection.execute(sa.update(secrets).where(secrets.c.path == info.path).values(row))
-    if not changed.rowcount:
-        await connection.execute(sa.insert(secrets).values(path=info.path, secret_id=info.secret_id, **row))
-    await connection.execute(
-        sa.insert(secret_versions).values(
-            path=info.path,
-            version=info.version,
-            access_tier=info.access_tier,
-            wrapped_key=kept.wrapped_key,
-            sealed=kept.sealed,
-            created_at=info.updated_at,
-            created_by=created_by,
-        )
-    )
-    await connection.execute(
-        sa.delete(secret_versions).where(
-            secret_versions.c.path == info.path, secret_versions.c.version <= info.version - MOST_VERSIONS
-        )
-    )
 
 
 async def destroy(connection: AsyncConnection, path: str, at: float) -> None:
@@ -198,4 +212,8 @@ _BELOW = (
     )
     .order_by(secrets.c.path)
     .limit(MOST_LISTED + 1)
+)
+_KNOWN = sa.update(secrets).where(secrets.c.path == sa.bindparam("at"))
+_TOO_OLD = sa.delete(secret_versions).where(
+    secret_versions.c.path == sa.bindparam("at"), secret_versions.c.version <= sa.bindparam("oldest")
 )
