@@ -230,6 +230,7 @@ class Authority:
         for purge in (self.token_records.purge, self.vault_tokens.purge):
             while await purge() >= PURGED_AT_ONCE:
                 pass  # requests had their turn in between
+        await self.database.clear_log()
 
     async def ready(self) -> dict[str, bool]:
         """Return what has to hold for requests to be answered, and whether it does. Costs two or three queries."""

@@ -6,9 +6,10 @@ import asyncio
 import json
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,6 +142,28 @@ def test_what_was_deleted_is_gone_and_its_numbers_are_not_used_again(owner: Aski
     again = owner.put(f"{place}/a/k", "3")
     assert (again["version"], again["metadata"]) == (3, {})
     assert owner.code("GET", f"/{place}/a/k?version=2", status=404) == "SECRET_NOT_FOUND"
+
+
+@pytest.mark.inside
+def test_what_was_deleted_leaves_the_files(site: Site, owner: Asking, place: str) -> None:
+    """With SQLite's next purge nothing of it is left on the disk, sealed as it was: also not in its log."""
+    url = site.authority.settings.database_url.get_secret_value()
+    if not url.startswith("sqlite"):
+        pytest.skip("PostgreSQL keeps it until VACUUM")
+    file = Path(url.removeprefix("sqlite:///"))
+    files = [file, file.with_name(f"{file.name}-wal")]
+    owner.put(f"{place}/a/k", "x" * 9000)
+    (row,) = site.authority.run(lambda inner: _versions_of(inner, f"{place}/a/k"))
+    owner("DELETE", f"/{place}/a/k", status=204)
+    assert any(row.sealed[-99:] in each.read_bytes() for each in files)
+    site.authority.run(lambda inner: inner._purge())
+    assert not any(row.sealed[-99:] in each.read_bytes() for each in files)
+
+
+async def _versions_of(inner: Authority, path: str) -> Sequence[Any]:
+    async with inner.database.read() as connection:
+        query = sa.select(tables.secret_versions).where(tables.secret_versions.c.path == path)
+        return (await connection.execute(query)).all()
 
 
 def test_a_secret_can_be_given_a_random_value(owner: Asking, place: str) -> None:
