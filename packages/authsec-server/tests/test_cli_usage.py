@@ -26,6 +26,18 @@ def desk(clock: FakeClock, capsys: pytest.CaptureFixture[str]) -> Desk:
     return Desk(clock, capsys, None)
 
 
+@pytest.mark.parametrize("words", [["revoke", "{kid}", "--json"], ["--json", "activate", "--now", "{kid}"]])
+def test_the_id_of_a_key_may_begin_like_an_option(words: list[str]) -> None:
+    """One thumbprint in 64 begins with a hyphen; it is typed as all others are, and the options stay what they are."""
+    kid = f"-{'a' * 42}"
+    json_first = [word for word in words if word == "--json" and words[0] == word]
+    typed = [*json_first, "admin", "signing-keys", *(word.format(kid=kid) for word in words[len(json_first) :])]
+    found = parse(typed)
+    assert found.admin is not None
+    assert (found.admin.given["kid"], found.as_json) == (kid, True)
+    assert found.admin.given.get("at_once", False) is ("--now" in words)
+
+
 @pytest.mark.parametrize(
     ("typed", "words"),
     [

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn
@@ -20,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from authsec_core._origin import check_origin, origin_of
 from authsec_core.errors import ConfigurationError
+from authsec_server._described import Setting, described, path_field, text_field
 from authsec_server._environment import PREFIX, Layers, is_blank, variable, wrapped
 from authsec_server._safety import check_files, check_together
 
@@ -30,31 +30,6 @@ _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 _SEGMENT = re.compile(r"[a-zA-Z0-9._-]{1,64}")  # of a SPIFFE ID's path
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
 _AUDIENCE = re.compile(r"[\x21-\x7e]{1,255}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One setting, as it is documented.
-
-    Attributes:
-        name: The argument.
-        variable: The environment variable.
-        default: What it is when nothing is set; text for people.
-        meaning: What it does, with its unit.
-    """
-
-    name: str
-    variable: str
-    default: str
-    meaning: str
-
-
-def _text(default: str, meaning: str) -> Any:
-    return Field(default="", description=meaning, json_schema_extra={"default_text": default})
-
-
-def _path(default: str, meaning: str) -> Any:
-    return Field(default=None, description=meaning, json_schema_extra={"default_text": default})
 
 
 class ServerSettings(BaseSettings):
@@ -77,7 +52,7 @@ class ServerSettings(BaseSettings):
         default=False,
         description="A try-out on this machine: loopback only, a bare client id is proof enough, keys are made at need",
     )
-    data_dir: Path | None = _path(
+    data_dir: Path | None = path_field(
         "./authsec-data with dev, else none", "Folder for the SQLite database, the master key and exported checkpoints"
     )
     database_url: SecretStr = Field(
@@ -90,18 +65,18 @@ class ServerSettings(BaseSettings):
     workers: int = Field(
         default=1, ge=1, le=64, description="The processes that serve at this port; more than one not on Windows"
     )
-    public_url: str = _text(
+    public_url: str = text_field(
         "http://{host}:{port} with dev, else required",
         "The authority as its clients reach it: scheme, host and port, such as https://authority.example.com",
     )
-    trust_domain: str = _text(
+    trust_domain: str = text_field(
         "authsec.local with dev, else the host of public_url", "The trust domain of the SPIFFE IDs that it gives"
     )
     tenant_id: str = Field(default="default", description="The `tenant_id` of its tokens; one server serves one tenant")
     master_key: SecretStr | None = Field(
         default=None, description="The key that seals secrets, signing keys and the pepper; instead of master_key_file"
     )
-    master_key_file: Path | None = _path(
+    master_key_file: Path | None = path_field(
         "{data_dir}/master.key", "A file with the master key, which only the server's user can read"
     )
     token_ttl: int = Field(
@@ -146,7 +121,7 @@ class ServerSettings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds between signed checkpoints of the audit, when it has grown",
     )
-    checkpoint_file: Path | None = _path(
+    checkpoint_file: Path | None = path_field(
         "{data_dir}/checkpoints.jsonl", "The file that signed checkpoints are exported to; best kept on another machine"
     )
     body_limit: int = Field(
@@ -338,7 +313,7 @@ class ServerSettings(BaseSettings):
     @classmethod
     def describe(cls) -> tuple[Setting, ...]:
         """Return every setting, in the order of the class, for documentation and `--help`."""
-        return tuple(_described(name, field) for name, field in cls.model_fields.items())
+        return described(cls.model_fields)
 
     @property
     def issuer(self) -> str:
@@ -405,20 +380,6 @@ def _network(item: str) -> IPv4Network | IPv6Network:
         return ipaddress.ip_network(item)
     except ValueError as exc:
         raise ValueError("holds something that is neither an address nor a network such as 10.0.0.0/8") from exc
-
-
-def _described(name: str, field: Any) -> Setting:
-    extra = field.json_schema_extra or {}
-    default = extra.get("default_text") or _default_text(field.default)
-    return Setting(name=name, variable=variable(name), default=default, meaning=field.description or "")
-
-
-def _default_text(default: object) -> str:
-    if default is None or default == ():
-        return "none"
-    if isinstance(default, bool):
-        return str(default).lower()
-    return f"{default:.12g}" if isinstance(default, float) else str(default)
 
 
 def _explain(exc: ValidationError) -> str:

@@ -24,6 +24,7 @@ _EPILOG = (
     "Settings come from AUTHSEC_SERVER_* variables and from --env-file; `admin` reads AUTHSEC_ADMIN_URL and "
     "AUTHSEC_ADMIN_TOKEN. Exit codes: 0 well, 1 failed, 2 wrong usage or settings, 130 interrupted."
 )
+_KID = re.compile(r"-[A-Za-z0-9_-]{42}")  # a thumbprint (RFC 7638) that begins like an option: one in 64 does
 _NAME = re.compile(r"--[a-z][a-z-]{1,20}(?==|$)|-[A-Za-z]")
 
 
@@ -77,7 +78,7 @@ def parse(argv: Sequence[str]) -> Arguments:
         SystemExit: Help or the version was asked for, and has been printed.
     """
     parser = _parser()
-    namespace, extra = parser.parse_known_args(argv)
+    namespace, extra = parser.parse_known_args(_kids_last(argv))
     if extra:
         options = ", ".join(name[0] for name in map(_NAME.match, extra) if name is not None)
         unnamed = "is no such option" if any(name.startswith("-") for name in extra) else "are arguments too many"
@@ -92,6 +93,14 @@ def parse(argv: Sequence[str]) -> Arguments:
             "admin": admin,
         }
     )
+
+
+def _kids_last(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with a key's id that looks like an option where argparse takes it for what it is."""
+    kids = [argument for argument in argv if _KID.fullmatch(argument)]
+    if not kids or "--" in argv:
+        return list(argv)
+    return [*(argument for argument in argv if argument not in kids), "--", *kids]
 
 
 class _Parser(argparse.ArgumentParser):
