@@ -2,7 +2,8 @@
 
 As python-dotenv reads it: `export`, quotes, escapes, values of several lines, comments. Unlike it, each line counts,
 because what is overlooked here would be missing in production: a line without `=` is an error, and so is a value that
-names another variable, which nothing puts in its place. It takes time in proportion to the text, whatever that is.
+names another variable, which nothing puts in its place. It takes time in proportion to the text, whatever that is, and
+stops where it is clear that nothing comes of it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["EnvText", "EnvTextError", "Unread", "read_env_text"]
+__all__ = ["MOST_NAMES", "MOST_UNREAD", "EnvText", "EnvTextError", "Unread", "read_env_text"]
+
+MOST_NAMES: Final = 128  # with a value: so many does an entry of the audit name
+MOST_UNREAD: Final = 20  # lines, after which nothing more is looked at
 
 # What begins a line: nothing that counts, or a name and an equals sign.
 _BLANK: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
@@ -24,6 +28,7 @@ _COMMENT: Final = re.compile(r"[ \t]#")  # what stands before is looked at apart
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _REFERENCE: Final = re.compile(r"\$\{")
+_MOST_ASSIGNMENTS: Final = 1024  # with those of nothing, and of what a later line replaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class EnvTextError(ValueError):
     """Some lines could not be read, and so none was.
 
     Attributes:
-        unread: Which, in their order.
+        unread: Which, in their order: 20 at most, after which nothing more was looked at.
     """
 
     def __init__(self, unread: tuple[Unread, ...]) -> None:
@@ -82,12 +87,17 @@ def read_env_text(text: str) -> EnvText:
     for line, found in _entries(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")):
         if isinstance(found, str):
             unread.append(Unread(line, found))
+            if len(unread) == MOST_UNREAD:
+                break
             continue
         name, value = found
         assignments += 1
         values.pop(name, None)
         if value:
             values[name], lines[name] = value, line
+        if len(values) > MOST_NAMES or assignments > _MOST_ASSIGNMENTS:
+            unread.append(Unread(line, f"there is too much, {MOST_NAMES} names at most: import the text in parts"))
+            break
     if unread:
         raise EnvTextError(tuple(unread))
     return EnvText(values=values, lines={name: lines[name] for name in values}, skipped=assignments - len(values))
