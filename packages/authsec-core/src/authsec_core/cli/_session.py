@@ -27,7 +27,7 @@ class Session:
     """The vault as one command uses it.
 
     Attributes:
-        token: The vault token to use; None uses the agent's key.
+        token: The vault token of the file that was named; None uses what the settings say.
         notify: Told what is being done.
         credentials: What no outcome shows unless it was asked for.
     """
