@@ -14,6 +14,7 @@ from authsec_core._clock import Clock
 from authsec_core._driving import Steps
 from authsec_core._options import Options
 from authsec_core._vault_flow import Shown, VaultRules, ask, ask_for_all
+from authsec_core._vault_refusals import Place
 from authsec_core._vault_replies import Pending
 from authsec_core._vault_shown import credential_of
 from authsec_core._vault_wire import Asked
@@ -54,7 +55,13 @@ class VaultParts:
         self._key = _held(config.key) if self.mock is None else self.mock.agent_key
         self._token = _held(config.token) if self.mock is None else None
         self.rules = VaultRules(
-            url=MOCK_ISSUER if self.mock else config.address, timeout=config.timeout, retries=config.retries
+            place=Place(
+                url=MOCK_ISSUER if self.mock else config.address,
+                variable=config.address_variable,
+                key_variable=config.key_variable,
+            ),
+            timeout=config.timeout,
+            retries=config.retries,
         )
         self.options = Options(config, product)
 
@@ -100,10 +107,10 @@ class VaultParts:
     def identity(self) -> Secret:
         """The vault's address and what is shown there unless a call says otherwise: for a digest, and nothing else."""
         usual = None if self.mock is not None else self._token or self._key
-        return Secret(f"{self.rules.url}\n{'' if usual is None else usual()}")
+        return Secret(f"{self.rules.place.url}\n{'' if usual is None else usual()}")
 
     def describe(self, name: str) -> str:
-        where = "mode='mock'" if self.mock else f"url={self.rules.url!r}"
+        where = "mode='mock'" if self.mock else f"url={self.rules.place.url!r}"
         return f"{name}({where})"
 
     def _shown(self, token: Secret | None) -> Shown:

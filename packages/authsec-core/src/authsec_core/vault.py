@@ -49,8 +49,8 @@ class AgentVault:
     Vaults of the same settings share their connections: it costs little to make one for each call.
 
     `AgentVault()` reads the environment: `AUTHSEC_VAULT_URL` (or `AUTHSEC_BASE_URL`) and `AUTHSEC_AGENT_KEY`, or
-    `ASS_API_URL` and `ASS_AGENT_KEY`. A key goes to no other origin than the one that it was given for. Nor does the token
-    of `AUTHSEC_VAULT_TOKEN`, which is shown instead of the key wherever a call names no other.
+    `ASS_API_URL` and `ASS_AGENT_KEY`. A key goes to no other origin than the one that it was given for. Nor does
+    the token of `AUTHSEC_VAULT_TOKEN`, which is shown instead of the key wherever a call names no other.
 
     Args:
         url: The vault's root, such as `https://vault.example.com`.

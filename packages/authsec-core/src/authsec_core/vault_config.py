@@ -102,6 +102,19 @@ class VaultConfig(AuthSecConfig):
         return str(self._address)
 
     @property
+    def address_variable(self) -> str:
+        """The setting that says where the vault is."""
+        field = next((field for field in _ADDRESSES if getattr(self, field) is not None), "vault_url")
+        return "url=" if self.set_by.get(field) == "argument" else variable(field)
+
+    @property
+    def key_variable(self) -> str:
+        """The setting that holds the key."""
+        if self.set_by.get("agent_key") == "argument":
+            return "agent_key="
+        return "AUTHSEC_AGENT_KEY" if self.ass_agent_key is None or self._key is self.agent_key else "ASS_AGENT_KEY"
+
+    @property
     def key(self) -> SecretStr | None:
         """The key that goes to `address`."""
         return self._key

@@ -31,9 +31,7 @@ class VaultAsked:
     @property
     def variable(self) -> str:
         """The setting that says where the vault is."""
-        if self.config.vault_url is not None:
-            return "AUTHSEC_VAULT_URL"
-        return "ASS_API_URL" if self.config.base_url is None else "AUTHSEC_BASE_URL"
+        return self.config.address_variable
 
     @property
     def credential(self) -> Secret | None:

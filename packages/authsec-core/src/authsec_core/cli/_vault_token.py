@@ -1,4 +1,4 @@
-"""The vault token of a file that a command names. That of `AUTHSEC_VAULT_TOKEN` is a setting, which the vault reads itself."""
+"""The vault token of a file that a command names. That of `AUTHSEC_VAULT_TOKEN` is a setting, as the key is."""
 
 from __future__ import annotations
 
