@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import SecretStr
-
 from authsec_core._clock import Clock
 from authsec_core._driving import Steps
 from authsec_core._options import Options
@@ -24,6 +22,8 @@ from authsec_core.vault_config import VaultConfig
 from authsec_core.vault_values import SecretInfo, VaultToken
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from authsec_core.vault_mock import MockVault
 
 __all__ = ["VaultParts", "approved", "mock_vault"]
