@@ -19,7 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authsec_core.token import Secret
-from authsec_server.credentials import Credential, CredentialKind, Pepper, basic, generate, mac, matches, parse
+from authsec_server.credentials import (
+    Credential,
+    CredentialKind,
+    Pepper,
+    basic,
+    generate,
+    mac,
+    masked,
+    matches,
+    parse,
+)
 
 pytestmark = pytest.mark.req("RA2")
 
@@ -35,6 +45,22 @@ def read(text: str) -> Credential:
     found = parse(text)
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("", ""),
+        ("for the report of agk_ and vlt_0123456789abcdef", "for the report of agk_ and vlt_0123456789abcdef"),
+        (f"my key:{TEXT}", "my key:*"),
+        (f"agent={TEXT}, tool=vlt{TEXT[3:]}\nopt{TEXT[3:]}", "agent=* tool=*\n*"),
+        (f"cut: {TEXT[:24]}", "cut: *"),
+        ("Bearer eyJhbGciOiJFUzI1NiJ9.e30.c2ln and more", "Bearer * and more"),
+    ],
+)
+def test_credentials_are_masked_in_what_somebody_wrote(text: str, kept: str) -> None:
+    """Whole or cut, ours of each kind and JWTs; their ids alone are no secret."""
+    assert masked(text) == kept
 
 
 # Made and read

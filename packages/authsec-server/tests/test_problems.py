@@ -101,7 +101,7 @@ def test_every_error_has_a_row() -> None:
 def test_every_refusal_has_a_row() -> None:
     """Every code with which a token is refused has a status, which is one of the wire contract's."""
     assert set(get_args(RefusalCode)) == problems.REFUSALS.keys()
-    assert set(problems.REFUSALS.values()) == {400, 401, 403, 404, 410}
+    assert set(problems.REFUSALS.values()) == {400, 401, 403, 404, 409, 410}
 
 
 @pytest.mark.anyio

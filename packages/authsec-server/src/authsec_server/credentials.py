@@ -20,7 +20,7 @@ from urllib.parse import unquote_plus
 from authsec_core.token import Secret
 from authsec_core.wire import is_plain
 
-__all__ = ["Credential", "CredentialKind", "Pepper", "basic", "generate", "mac", "matches", "parse"]
+__all__ = ["Credential", "CredentialKind", "Pepper", "basic", "generate", "mac", "masked", "matches", "parse"]
 
 CredentialKind = Literal["agent-key", "operator-token", "vault-token"]
 
@@ -31,6 +31,7 @@ _LONGEST_BASIC = 2048  # characters of an Authorization header
 
 # 43 characters hold 258 bits: the last one has two that must be zero, or one secret would have four spellings.
 _CREDENTIAL = re.compile(r"((?:agk|opt|vlt)_[0-9a-f]{16})\.([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])")
+_WRITTEN = re.compile(r"(?:(?:agk|opt|vlt)_[0-9a-f]{16}\.|eyJ)\S*")  # `{"`, as each JWT begins
 _BASIC = re.compile(r"[Bb][Aa][Ss][Ii][Cc] +([A-Za-z0-9+/]+={0,2})")
 _FORM_ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 
@@ -96,6 +97,11 @@ def parse(text: str) -> Credential | None:
     """
     found = _CREDENTIAL.fullmatch(text)  # looks at 64 characters, however many there are
     return None if found is None else Credential(found[1], Secret(found[2]))
+
+
+def masked(text: str) -> str:
+    """Return what somebody wrote, with `*` for each credential of ours or JWT in it, whole or cut."""
+    return _WRITTEN.sub("*", text)
 
 
 def mac(pepper: Pepper, kind: CredentialKind, credential: Credential) -> bytes:

@@ -5,7 +5,6 @@ It knows how a credential travels in a request; whether it is good, and what it 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Final, cast
@@ -17,6 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from authsec_server.audit.entry import Caller
 from authsec_server.authority import Authority
+from authsec_server.credentials import masked
 from authsec_server.errors import RefusedError
 from authsec_server.operators.access import Access
 
@@ -35,7 +35,6 @@ __all__ = [
 ]
 
 _LONGEST_NAME: Final = 43  # characters of anything that has its place in a path
-_CREDENTIAL: Final = re.compile(r"(agk|opt|vlt)_[0-9a-f]{16}\.|eyJ")
 _CLAIMED: Final = {
     "X-Agent-Name": "agent_name",
     "X-Access-Reason": "reason",
@@ -152,7 +151,7 @@ async def _admit(request: Request, needs: Access) -> Caller:
 
 def _recorded(path: str) -> str:
     """Return a path as the audit has it: people paste keys and tokens into URLs, too."""
-    return "/".join("*" if len(part) > _LONGEST_NAME or _CREDENTIAL.search(part) else part for part in path.split("/"))
+    return "/".join("*" if len(part) > _LONGEST_NAME or masked(part) != part else part for part in path.split("/"))
 
 
 Reads = Annotated[Caller, Depends(operator("read"))]

@@ -61,6 +61,7 @@ RefusalCode = Literal[
     "approval_denied",
     "approval_ended",
     "approval_required",
+    "limit_reached",
     "not_found",
     "scope_denied",
     "secret_not_found",

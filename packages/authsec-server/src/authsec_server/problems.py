@@ -127,6 +127,7 @@ REFUSALS: Final[Mapping[RefusalCode, int]] = {
     "approval_denied": 403,
     "approval_ended": 403,
     "approval_required": 403,
+    "limit_reached": 409,
     "not_found": 404,
     "scope_denied": 403,
     "secret_not_found": 404,

@@ -282,6 +282,8 @@ def test_who_asks_again_waits_for_the_same(site: Site) -> None:
         assert ask(site, waiting.agent, scope, ttl=number + 1).json()["approval_id"] != waiting.id
     reply = ask(site, waiting.agent, scope, ttl=60)
     assert (reply.status_code, code_of(reply)) == (409, "CONFLICT")
+    (refused,) = site.entries(client_id=waiting.agent.client_id, action="vault.token.issue")
+    assert (refused["decision"], refused["reason"], refused["asked"]) == ("deny", "limit_reached", scope)
     assert ask(site, waiting.agent, scope).json()["approval_id"] == waiting.id
 
 

@@ -340,6 +340,20 @@ def test_the_entry_of_a_token_says_what_it_is(site: Site) -> None:
 
 
 @pytest.mark.req("RU1")
+def test_no_credential_is_kept_among_the_agents_words(site: Site) -> None:
+    """People and models write keys and tokens into what is meant for the audit, which is kept and read by others."""
+    agent = site.onboard(vault=WHOLE)
+    path = secret(site, agent, tier="sensitive")
+    headers = {"X-Conversation-ID": f"my key: {agent.agent_key}!", "X-Access-Reason": f"or {site.token(agent)}"}
+    wish = {"scopes": [f"secrets:read:{path}"], "description": f"{agent.agent_key} may read it"}
+    asked = say(site, "POST", "/tokens", agent.agent_key, json=wish, headers=headers).json()
+    (entry,) = site.entries(client_id=agent.client_id, action="vault.approval.request")
+    assert entry["claimed"] == {"conversation_id": "my key: *", "reason": "or *", "description": "* may read it"}
+    shown = say(site, "GET", "/approvals", site.authority.admin_token, params={"limit": 200}).json()["items"]
+    assert [item["description"] for item in shown if item["id"] == asked["approval_id"]] == ["* may read it"]
+
+
+@pytest.mark.req("RU1")
 @pytest.mark.parametrize("table", ["audit", "head", "vault_tokens"])
 def test_without_the_entry_there_is_no_token(open_site: OpenSite, table: str) -> None:
     """Where the audit, its head or the token's row cannot be written: 503, and no token; then it goes on."""

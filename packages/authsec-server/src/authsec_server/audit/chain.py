@@ -18,6 +18,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Final
 
 from authsec_server.audit.entry import Actor, Entry
+from authsec_server.credentials import masked
 
 __all__ = ["GENESIS", "LONGEST_LINE", "VERSION", "chained", "columns", "columns_of", "format_instant", "sealed_text"]
 
@@ -44,7 +45,7 @@ def sealed_text(entry: Entry, *, seq: int, at: float) -> str:
         seq: Its place in the audit, from 1.
         at: Epoch seconds.
     """
-    claimed = _encode(_bounded(entry.claimed, 1)) if entry.claimed else ""
+    claimed = _encode(_bounded(_words(entry.claimed), 1)) if entry.claimed else ""
     details = _encode(_bounded(entry.details, _DEEPEST)) if entry.details else ""
     line = _line(entry, seq, at, claimed, details)
     if len(line) <= LONGEST_LINE:
@@ -104,6 +105,11 @@ def _printable(text: str) -> str:
     text = _cut(text, _NAME)
     # A database takes neither lone surrogates nor NUL; whatever else cannot be printed has no place in a table either.
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _words(claimed: Mapping[str, str]) -> dict[str, str]:
+    # People and models write keys and tokens into them, and whoever reads the audit could use those.
+    return {name: masked(said) for name, said in claimed.items()}
 
 
 def _line(entry: Entry, seq: int, at: float, claimed: str, details: str, *, shorter: bool = False) -> str:

@@ -13,7 +13,7 @@ from authsec_core.vault_scopes import format_vault_scopes
 from authsec_server import credentials
 from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.credentials import Pepper
-from authsec_server.errors import ConflictError, RefusedError
+from authsec_server.errors import RefusedError
 from authsec_server.ids import random_uuid
 from authsec_server.vault.approvals import Approval, read_approvals, read_makers, read_open, votes_of
 from authsec_server.vault.policy import AccessTier, Holder, VaultToken, higher
@@ -125,7 +125,9 @@ class IssueQuestion(_Asks):
             if (approval.wanted, approval.tier) == (wanted, tier):
                 return Verdict(result=self._waits(approval), entry=None)  # nothing new was asked, and nothing given
         if len(living) >= MOST_OPEN:
-            raise ConflictError(f"the agent waits for {MOST_OPEN} approvals: let operators decide on them first")
+            raise RefusedError(
+                "limit_reached", f"the agent waits for {MOST_OPEN} approvals: let operators decide on them first"
+            )
         approval = Approval(
             approval_id=self.approval_id,
             client_id=client_id,

@@ -58,8 +58,8 @@ class VaultTokens:
         """Return a token, or what is being waited for: who asks for the same again waits for the same.
 
         Raises:
-            RefusedError: The agent may not do that itself, or did not show its key; nothing is issued.
-            ConflictError: It has asked for too much that nobody has consented to.
+            RefusedError: The agent may not do that itself, did not show its key, or has asked for too much that nobody
+                has consented to; nothing is issued.
             StorageUnavailableError: It could not be recorded. Nothing is issued.
         """
         return await self._answer(request, IssueQuestion(request, self._asking.pepper, self.limits, wanted))

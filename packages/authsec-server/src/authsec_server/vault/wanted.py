@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from authsec_core.vault_scopes import VaultScope, parse_vault_scopes
 from authsec_core.wire import is_plain
+from authsec_server.credentials import masked
 from authsec_server.errors import InvalidRequestError
 from authsec_server.vault.policy import AccessTier
 
@@ -105,7 +106,7 @@ def wanted_token(
         ttl=min(_USUAL_TTL, max_ttl) if ttl is None else _seconds(ttl, max_ttl),
         max_uses=max_uses,
         addresses=None if ip_allowlist is None else _networks(ip_allowlist),
-        description=description,
+        description=masked(description),
         tier=tier,
     )
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.credentials import Pepper
-from authsec_server.errors import ConflictError, RefusedError
+from authsec_server.errors import RefusedError
 from authsec_server.ids import random_uuid
 from authsec_server.vault.policy import AccessTier, Holder, permit
 from authsec_server.vault.questions import VaultQuestion, VaultRequest
@@ -57,7 +57,9 @@ class WriteQuestion(VaultQuestion[tuple[SecretInfo, ...]]):
             raise no_such_secret()
         version = 1 if head is None else head.info.version + 1
         if version > _LAST_VERSION:
-            raise ConflictError("this secret has been written as often as it can be: choose another path")
+            raise RefusedError(
+                "limit_reached", "this secret has been written as often as it can be: choose another path"
+            )
         info = before or SecretInfo(
             path=path,
             secret_id=random_uuid() if head is None else head.info.secret_id,
