@@ -14,7 +14,7 @@ from pathlib import Path
 
 from authsec_core.errors import ConfigurationError
 from authsec_server.errors import WrongMasterKeyError
-from authsec_server.keys.masterkey import MasterKey, read_master_keys
+from authsec_server.keys.masterkey import PUT_BACK, MasterKey, read_master_keys
 
 __all__ = ["MasterKeys"]
 
@@ -41,13 +41,13 @@ class MasterKeys:
         self._read: tuple[int, ...] | None = None  # which file was read last
 
     @classmethod
-    def read(cls, path: Path) -> MasterKeys:
+    def read(cls, path: Path, *, otherwise: str = PUT_BACK) -> MasterKeys:
         """Read them from a file, and more from the same file when they are needed.
 
         Raises:
             ConfigurationError, UnsafeSettingsError: As `read_master_keys`.
         """
-        return cls(read_master_keys(path), path=path)
+        return cls(read_master_keys(path, otherwise=otherwise), path=path)
 
     @property
     def first(self) -> MasterKey:
