@@ -42,7 +42,6 @@ SHOWN: Final = {
     "TOKEN": r'"access_token":"([\w.-]+)"',
     "ISSUER_ID": r"\b(wli_[0-9a-f]{16})\b",
     "OPERATOR_ID": r"\boperator_id +([0-9a-f-]{36})",
-    "OPERATOR_TOKEN": r"^(opt_[0-9a-f]{16}\.[\w-]{43})$",
 }
 _COPIER: Final = "import re, sys; print(re.findall(sys.argv[1], open('said.txt').read(), re.MULTILINE)[-1])"
 

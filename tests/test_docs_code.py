@@ -42,7 +42,7 @@ SETTINGS = {
     "AUTHSEC_ADMIN_TOKEN",
 }
 # What stands for an id on the pages about the authority.
-IDS = {"APPROVAL_ID", "CLIENT_ID", "ISSUER_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "OPERATOR_TOKEN", "TOKEN"}
+IDS = {"APPROVAL_ID", "CLIENT_ID", "ISSUER_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "TOKEN"}
 MADE = {"agent.jwk": "{}"}  # by a program on the page, and read while the arguments are
 OURS = ("$AUTHSEC_BASE_URL/", "$AUTHSEC_VAULT_URL/", "$AUTHSEC_ADMIN_URL/", "http://127.0.0.1:8321/")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
