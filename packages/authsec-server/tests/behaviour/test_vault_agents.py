@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from behaviour.support import NOBODY, OpenSite, Site, inside
-from behaviour.vault_support import CANARY, WHOLE, code_of, read, say, secret, token
+from behaviour.vault import CANARY, WHOLE, code_of, read, say, secret, token
 
 from authsec_core._version import __version__
 from authsec_server.audit.entry import Actor, Caller, Entry
