@@ -10,7 +10,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from behaviour.support import Call, Site, at_once, inside
-from behaviour.vault_support import WHOLE, approver, ask, code_of, id_of, read, say, secret, token
+from behaviour.vault import WHOLE, approver, ask, code_of, id_of, read, say, secret, token
 
 from authsec_core.wire import format_time
 from authsec_server.authority import Authority
