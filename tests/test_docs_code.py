@@ -9,12 +9,18 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 from authsec_core import AuthSecConfig
 from authsec_core._layers import variable
@@ -36,7 +42,7 @@ SETTINGS = {
     "AUTHSEC_ADMIN_TOKEN",
 }
 # What stands for an id on the pages about the authority.
-IDS = {"CLIENT_ID", "ISSUER_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "TOKEN"}
+IDS = {"APPROVAL_ID", "CLIENT_ID", "ISSUER_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "TOKEN"}
 MADE = {"agent.jwk": "{}"}  # by a program on the page, and read while the arguments are
 OURS = ("$AUTHSEC_BASE_URL/", "$AUTHSEC_VAULT_URL/", "$AUTHSEC_ADMIN_URL/", "http://127.0.0.1:8321/")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
@@ -79,13 +85,27 @@ def test_blocks_are_found_and_are_of_a_kind_that_is_checked() -> None:
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_python_is_whole_and_imports_what_there_is(block: Block) -> None:
-    """A block parses, includes only files that exist, and imports only public names of authsec."""
-    included = re.findall(r'^--8<-- "(.+)"$', block.code, re.MULTILINE)
-    assert [path for path in included if not (ROOT / path).is_file()] == []
-    tree = ast.parse("" if included else block.code)
+    """A block parses, unless it includes a file, and imports only public names of authsec."""
+    tree = ast.parse("" if block.code.startswith("--8<-- ") else block.code)
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("authsec_"):
             assert {name.name for name in node.names} <= _exported(node.module or ""), ast.unparse(node)
+
+
+@each_page
+def test_includes_are_well_formed(page: Path) -> None:
+    """A line that includes a file is spelled as the site's generator reads it, and the file is there."""
+    lines = [line for line in page.read_text(encoding="utf-8").splitlines() if re.search(r"--\s*8\s*<", line)]
+    for line in lines:
+        included = re.fullmatch(r'--8<-- "(\S+)"', line)
+        assert included, line
+        assert (ROOT / included[1]).is_file(), line
+
+
+def test_the_formatter_leaves_includes_in_python_alone() -> None:
+    """A page with an include in a block of Python is exempt: the formatter would make an expression of it."""
+    exempt = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]["extend-exclude"]
+    assert {block.page.relative_to(ROOT).as_posix() for block in PYTHON if block.code.startswith("--8<--")} == {*exempt}
 
 
 def _exported(module: str) -> set[str]:
@@ -116,15 +136,22 @@ def _posix(line: str) -> str:
     return re.sub(r"^py ", "python3 ", line).replace("/Scripts/", "/bin/")
 
 
-def _check(line: str) -> None:
+def _command(line: str) -> list[str]:
+    """Return the words of the command itself, without where its input comes from and its output goes."""
     words = shlex.split(line, comments=True)
     assert words, "a blank line"
-    if "<" in words:
-        words = words[: words.index("<")]
+    if words[0] == "printf" and "|" in words:
+        words = words[words.index("|") + 1 :]
+    files = [words.index(sign) for sign in "<>" if sign in words and words[0] != "printf"]
+    return words[: min(files, default=len(words))]
+
+
+def _check(line: str) -> None:
+    words = _command(line)
     if words[:3] == ["python3", "noxfile.py", "-s"]:
         assert words[3] in _sessions(), line
     elif words[0] == ".venv/bin/authsec":
-        parse(words[1:])
+        parse([word.removeprefix("$") for word in words[1:]])
     elif words[0] == ".venv/bin/authsec-server":
         parse_server(words[1:])
     elif words[0] == "export":
@@ -134,8 +161,13 @@ def _check(line: str) -> None:
         urls = [word for word in words if ("://" in word and word[0] != "{") or re.match(r"\$\w+/", word)]
         assert urls, line
         assert all(url.startswith(OURS) for url in urls), line
+        assert "Bearer" not in line, f"arguments are seen by every process: {line}"
     elif words[0] == "rm":
-        assert words[1:] == [".env"], line
+        assert {*words[1:]} <= {".env", "payments.key"}, line
+    elif words[:2] == [".venv/bin/python", "-c"]:
+        ast.parse(words[2])
+    elif words[0] in {"printf", "umask"}:  # the shell's own: no process sees their arguments
+        assert words[1:] == ["077"] or words[3] == ">", line
     elif words[0] == "mkdir":
         assert words[1:] == ["-p", "pinned"], line
     elif Path(words[0]).name == "pip":
@@ -170,6 +202,7 @@ def _sessions() -> set[str]:
         "pip install authsec-autogen",
         "pip install dist/authsec_autogen-0.0.0-py3-none-any.whl",
         "curl https://example.com",
+        'curl -fsS -H "Authorization: Bearer $AUTHSEC_AGENT_KEY" "$AUTHSEC_BASE_URL/v1/me"',
     ],
 )
 def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:

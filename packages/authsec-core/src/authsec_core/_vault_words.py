@@ -13,7 +13,7 @@ __all__ = ["APPROVAL", "REVOCATION", "Words", "of_import", "of_list", "of_secret
 
 _TAKES: Final = (
     "A secret is 1 byte to 64 KiB of text, and its metadata at most 32 names of up to 64 characters, with texts of up "
-    "to 256."
+    "to 256: 4 KiB in all."
 )
 _TAKES_LINES: Final = (
     "Nothing was stored. A line is NAME=value; where a value refers to another variable, as ${NAME} does, write it out "

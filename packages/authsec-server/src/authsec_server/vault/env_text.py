@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["MOST_NAMES", "MOST_UNREAD", "EnvText", "EnvTextError", "Unread", "read_env_text"]
+__all__ = ["MOST_NAMES", "MOST_UNREAD", "EnvText", "EnvTextError", "TooManyNamesError", "Unread", "read_env_text"]
 
 MOST_NAMES: Final = 128  # with a value: so many does an entry of the audit name
 MOST_UNREAD: Final = 20  # lines, after which nothing more is looked at
+_MOST_ASSIGNMENTS: Final = 1024  # with those of nothing, and of what a later line replaces
 
 # What begins a line: nothing that counts, or a name and an equals sign.
 _BLANK: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
@@ -28,7 +29,6 @@ _COMMENT: Final = re.compile(r"[ \t]#")  # what stands before is looked at apart
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _REFERENCE: Final = re.compile(r"\$\{")
-_MOST_ASSIGNMENTS: Final = 1024  # with those of nothing, and of what a later line replaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,10 @@ class EnvTextError(ValueError):
         self.unread = unread
 
 
+class TooManyNamesError(ValueError):
+    """The text has more names than are taken at once."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvText:
     """What was read.
@@ -76,6 +80,7 @@ def read_env_text(text: str) -> EnvText:
 
     Raises:
         EnvTextError: A line could not be read.
+        TooManyNamesError: It has more than 128 with a value, or more than 1024 in all.
 
     >>> read_env_text("# keys\nexport OPENAI_API_KEY='sk-1'  # ours\nEMPTY=\n").values
     {'OPENAI_API_KEY': 'sk-1'}
@@ -95,9 +100,8 @@ def read_env_text(text: str) -> EnvText:
         values.pop(name, None)
         if value:
             values[name], lines[name] = value, line
-        if len(values) > MOST_NAMES or assignments > _MOST_ASSIGNMENTS:
-            unread.append(Unread(line, f"there is too much, {MOST_NAMES} names at most: import the text in parts"))
-            break
+        if not unread and (len(values) > MOST_NAMES or assignments > _MOST_ASSIGNMENTS):
+            raise TooManyNamesError(f"{MOST_NAMES} names with values are taken, and {_MOST_ASSIGNMENTS} in all")
     if unread:
         raise EnvTextError(tuple(unread))
     return EnvText(values=values, lines={name: lines[name] for name in values}, skipped=assignments - len(values))

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from authsec_core.vault_scopes import check_path
 from authsec_server.errors import InvalidRequestError
 from authsec_server.vault import stored
-from authsec_server.vault.env_text import MOST_NAMES, MOST_UNREAD, EnvText, EnvTextError, read_env_text
+from authsec_server.vault.env_text import (
+    MOST_NAMES,
+    MOST_UNREAD,
+    EnvText,
+    EnvTextError,
+    TooManyNamesError,
+    read_env_text,
+)
 from authsec_server.vault.reach import seen_by
 from authsec_server.vault.reading import ListQuestion, MayList, ReadQuestion
 from authsec_server.vault.stored import StoredSecret
@@ -167,7 +174,9 @@ def _read(namespace: str, content: str) -> EnvText:
         text = read_env_text(content)
     except EnvTextError as exc:
         raise _unread((each.line, each.why) for each in exc.unread) from None
-    if not text.values:
+    except TooManyNamesError:
+        text = None
+    if text is None or not text.values:
         raise InvalidRequestError(f"the text must have 1 to {MOST_NAMES} names with values", field="content")
     wrong = [(text.lines[name], why) for name, value in text.values.items() if (why := _wrong(namespace, name, value))]
     if wrong:
