@@ -6,6 +6,7 @@ that the first page starts, or that its second half sets up.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -215,17 +216,20 @@ def test_the_way_from_an_env_file_works(place: Place, dev: Serving) -> None:
     keys = {"OPENAI_API_KEY": "sk-canary-5b1d8e0f2a", "TAVILY_API_KEY": "tvly-canary-'7c' 3e9"}
     quoted = f'# ours\nexport OPENAI_API_KEY={keys["OPENAI_API_KEY"]}\nTAVILY_API_KEY="{keys["TAVILY_API_KEY"]}"\n'
     (place.folder / ".env").write_text(quoted, encoding="utf-8")
-    (place.folder / "new-key.txt").write_text("sk-canary-renewed-1\n", encoding="utf-8")
     tell = f"import os; env = os.environ; print([env.get(name) == value for name, value in {keys!r}.items()])"
     (place.folder / "agent.py").write_text(f"{tell}; print('AUTHSEC_AGENT_KEY' in env)", encoding="utf-8")
-    said = place.run(_lines((GUIDES / "from-env-files.md").read_text(encoding="utf-8")))
+    lines = _lines((GUIDES / "from-env-files.md").read_text(encoding="utf-8"))
+    said = place.run([f"echo sk-canary-renewed-1 | {line}" if " rotate " in line else line for line in lines])
     assert re.findall(r"^\[(?:True|False).*|^(?:True|False)$", said, re.MULTILINE) == [
         "[True, True]",
         "False",
         "[True, False]",
         "False",
     ]
-    assert re.search(r"vault\.secret\.read +allow +agent sample-agent", said), said
+    reads = [json.loads(line) for line in said.splitlines() if '"vault.secret.read"' in line]
+    assert {read["details"]["path"] for read in reads} == {f"production/{name}" for name in keys}
+    assert {read["actor"]["name"] for read in reads} == {"sample-agent"}
+    assert {read["claimed"]["reason"] for read in reads} == {"authsec run python"}
     assert "canary" not in said
     assert not (place.folder / ".env").exists()
     exported = (place.folder / "exported.env").read_text(encoding="utf-8")

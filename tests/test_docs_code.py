@@ -133,6 +133,7 @@ def _posix(line: str) -> str:
     """Return PowerShell's spelling of one of our commands as sh has it."""
     line = re.sub(r'^\$env:(\w+) = "', r'export \1="', line).replace("\\", "/")
     line = re.sub(r'; \$env:(\w+) = "', r' \1="', line)
+    line = re.sub(r"^Remove-Item ", "rm ", line)
     return re.sub(r"^py ", "python3 ", line).replace("/Scripts/", "/bin/")
 
 

@@ -48,7 +48,7 @@ def span(typed: str) -> float:
     """Return the seconds of `45s`, `30m`, `1h`, `7d` or a plain number."""
     match = _SPAN.fullmatch(typed)
     if match is None:
-        raise argparse.ArgumentTypeError("give a time such as 45s, 30m, 1h or 7d")
+        raise argparse.ArgumentTypeError("give a time such as 45s, 30m, 12h or 1d")
     return int(match[1]) * _UNITS[match[2]]
 
 

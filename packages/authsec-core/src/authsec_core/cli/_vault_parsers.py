@@ -86,7 +86,7 @@ def _add_tokens(tokens: Any, common: Parser) -> None:
         metavar="SCOPE",
         help="such as secrets:read:production/*; may be repeated",
     )
-    issue.add_argument("--ttl", type=values.span, metavar="TIME", help="how long it lives, such as 45s, 30m, 1h or 7d")
+    issue.add_argument("--ttl", type=values.span, metavar="TIME", help="how long it lives, such as 45s, 30m, 12h or 1d")
     issue.add_argument("--max-uses", type=values.count, metavar="N", help="how often it can be used")
     issue.add_argument(
         "--allow-ip",
