@@ -83,6 +83,32 @@ def test_what_raises_is_undone(database_url: str) -> None:
     asyncio.run(run())
 
 
+def test_what_was_deleted_is_not_in_the_files_any_more(tmp_path: Path) -> None:
+    """On SQLite: neither in a page that is free now nor in the log, once that is cleared; on either way."""
+    canary = "canary-" + "x" * 10_000  # several pages
+    files = [tmp_path / name for name in ("a.db", "a.db-wal")]
+
+    async def run() -> None:
+        def insert(connection: sa.Connection) -> None:
+            connection.execute(sa.text("CREATE TABLE IF NOT EXISTS kept (text TEXT)"))
+            connection.execute(sa.text("INSERT INTO kept VALUES (:text)"), {"text": canary})
+
+        def delete(connection: sa.Connection) -> None:
+            connection.execute(sa.text("DELETE FROM kept"))
+
+        database = Database(f"sqlite:///{files[0]}", clock=SYSTEM_CLOCK)
+        for on_thread in (True, False):
+            await database.settle(insert)
+            await database.clear_log()
+            assert b"canary" in files[0].read_bytes()
+            await (database.settle(delete) if on_thread else database.write(_on_loop(delete)))
+            await database.clear_log()
+            assert not any(part in file.read_bytes() for file in files for part in (b"canary", b"xxxx"))
+        await database.close()
+
+    asyncio.run(run())
+
+
 def test_what_is_settled_is_committed_in_one_line(database_url: str) -> None:
     """Work on the thread and work on the loop take turns with the database, and each sees what was committed before."""
 

@@ -156,6 +156,22 @@ def test_everything_comes_under_the_new_key(database_url: str, clock: FakeClock,
 
 
 @pytest.mark.req("RW4")
+def test_nothing_under_the_old_key_stays_in_the_files(database_url: str, clock: FakeClock, tmp_path: Path) -> None:
+    """Neither in SQLite's file nor in its log: whoever has the old key and takes the disk has nothing of it."""
+    if not database_url.startswith("sqlite"):
+        pytest.skip("PostgreSQL keeps it until VACUUM")
+    database = Path(database_url.removeprefix("sqlite:///"))
+
+    async def story(at: Cluster) -> None:
+        before = [sealed for *_, sealed in await at.sealed()]
+        await at.rotate()
+        left = b"".join(database.with_name(f"{database.name}{end}").read_bytes() for end in ("", "-wal"))
+        assert [sealed for sealed in before if sealed in left] == []
+
+    play(database_url, clock, tmp_path, story)
+
+
+@pytest.mark.req("RW4")
 def test_readers_see_old_or_new(database_url: str, clock: FakeClock, tmp_path: Path) -> None:
     """While all of it is sealed anew, three servers that began with the old file alone open, sign and make keys."""
 

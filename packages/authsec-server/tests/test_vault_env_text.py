@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authsec_core._clock import SYSTEM_CLOCK
-from authsec_server.vault.env_text import EnvTextError, Unread, read_env_text
+from authsec_server.vault.env_text import MOST_UNREAD, EnvTextError, TooManyNamesError, Unread, read_env_text
 
 PEM = "-----BEGIN KEY-----\nMIIB\n-----END KEY-----"
 
@@ -134,7 +134,7 @@ def test_what_is_read_is_what_dotenv_reads(lines: list[str]) -> None:
 def test_no_text_takes_long(text: str) -> None:
     """120 KB of anything are read, or refused, in a moment: python-dotenv takes seconds for the first."""
     began = SYSTEM_CLOCK.steady()
-    with suppress(EnvTextError):
+    with suppress(EnvTextError, TooManyNamesError):
         read_env_text(text)
     assert SYSTEM_CLOCK.steady() - began < 1.0
 
@@ -146,3 +146,22 @@ def test_why_a_line_is_no_good_is_said() -> None:
     assert caught.value.unread == (
         Unread(1, "it refers to another variable: write out the value, or put it into single quotes"),
     )
+
+
+@pytest.mark.parametrize("text", ["x\n" * 20, "A=1\n" + "x\n" * 20])
+def test_after_so_many_lines_nothing_more_is_looked_at(text: str) -> None:
+    """Nobody mends more at once, and a text of nothing else must not keep the others waiting."""
+    for more in ("", "y\n" * 60_000):
+        with pytest.raises(EnvTextError) as caught:
+            read_env_text(text + more)
+        assert len(caught.value.unread) == MOST_UNREAD
+
+
+@pytest.mark.parametrize(("line", "most"), [("K{}=1", 128), ("K{}=", 1024), ("K=1", 1024)])
+def test_so_many_names_are_read_and_no_more(line: str, most: int) -> None:
+    """128 with a value, more of lines that come to nothing; nothing after the first one too many is looked at."""
+    lines = [line.format(number) for number in range(most)]
+    read = read_env_text("\n".join(lines))
+    assert len(read.values) + read.skipped == most
+    with pytest.raises(TooManyNamesError):
+        read_env_text("\n".join([*lines, line.format("x"), "no assignment"]))

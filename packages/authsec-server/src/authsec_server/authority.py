@@ -147,7 +147,7 @@ class Authority:
             database, self.keyring.active(), issuer=settings.issuer, clock=clock, ttl=settings.status_list_ttl
         )
         self.vault: Final = Asking(self.ledger, database, pepper=pepper, limits=self.limits)
-        self.secrets: Final = Secrets(self.vault, Envelope(masters, tenant=settings.tenant_id))
+        self.secrets: Final = Secrets(self.vault, database, Envelope(masters, tenant=settings.tenant_id))
         self.vault_access: Final = AgentAccess(self.ledger, database)
         self.vault_tokens: Final = VaultTokens(
             self.vault,
@@ -230,6 +230,7 @@ class Authority:
         for purge in (self.token_records.purge, self.vault_tokens.purge):
             while await purge() >= PURGED_AT_ONCE:
                 pass  # requests had their turn in between
+        await self.database.clear_log()
 
     async def ready(self) -> dict[str, bool]:
         """Return what has to hold for requests to be answered, and whether it does. Costs two or three queries."""

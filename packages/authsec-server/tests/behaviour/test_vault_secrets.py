@@ -6,7 +6,10 @@ import asyncio
 import json
 import secrets
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +103,7 @@ def test_any_text_is_a_value(owner: Asking, place: str, value: str) -> None:
         b'{"value": "canary-1", "metadata": {"a": ["canary-2"]}}',
         b'{"value": "canary-1", "metadata": {"a": "canary\\n2"}}',
         b'{"value": "canary-1", "metadata": {"": "canary-2"}}',
+        json.dumps({"value": "canary-1", "metadata": {f"{n:02}": "canary" * 42 for n in range(17)}}).encode(),
         b'{"value": "canary-1", "secret_type": "canary-2"}',
         b'{"value": "canary-1", "access_tier": "canary-2"}',
         b'{"value": "canary-1"',
@@ -138,6 +142,28 @@ def test_what_was_deleted_is_gone_and_its_numbers_are_not_used_again(owner: Aski
     again = owner.put(f"{place}/a/k", "3")
     assert (again["version"], again["metadata"]) == (3, {})
     assert owner.code("GET", f"/{place}/a/k?version=2", status=404) == "SECRET_NOT_FOUND"
+
+
+@pytest.mark.inside
+def test_what_was_deleted_leaves_the_files(site: Site, owner: Asking, place: str) -> None:
+    """With SQLite's next purge nothing of it is left on the disk, sealed as it was: also not in its log."""
+    url = site.authority.settings.database_url.get_secret_value()
+    if not url.startswith("sqlite"):
+        pytest.skip("PostgreSQL keeps it until VACUUM")
+    file = Path(url.removeprefix("sqlite:///"))
+    files = [file, file.with_name(f"{file.name}-wal")]
+    owner.put(f"{place}/a/k", "x" * 9000)
+    (row,) = site.authority.run(lambda inner: _versions_of(inner, f"{place}/a/k"))
+    owner("DELETE", f"/{place}/a/k", status=204)
+    assert any(row.sealed[-99:] in each.read_bytes() for each in files)
+    site.authority.run(lambda inner: inner._purge())
+    assert not any(row.sealed[-99:] in each.read_bytes() for each in files)
+
+
+async def _versions_of(inner: Authority, path: str) -> Sequence[Any]:
+    async with inner.database.read() as connection:
+        query = sa.select(tables.secret_versions).where(tables.secret_versions.c.path == path)
+        return (await connection.execute(query)).all()
 
 
 def test_a_secret_can_be_given_a_random_value(owner: Asking, place: str) -> None:
@@ -202,17 +228,49 @@ def test_a_list_shows_what_the_credential_covers(owner: Asking, site: Site, plac
 
 
 def test_a_long_list_goes_on(site: Site, place: str) -> None:
-    """After 1000 secrets `next` says where; each of them is on one page."""
+    """After 250 secrets `next` says where; each of them is on one page."""
     owner = agent(site, vault_namespaces=[place])
-    for batch in range(8):
-        text = "".join(f"K{batch}-{number:03}=x\n" for number in range(128))
-        owner("POST", "/import", json={"namespace": f"{place}/n", "content": text})
+    fill(owner, f"{place}/n", 300)
     first = owner("GET", f"/{place}")
-    assert (len(first["items"]), first["next"]) == (1000, f"{place}/n/K7-103")
+    assert (len(first["items"]), first["next"]) == (250, f"{place}/n/K249")
     last = owner("GET", f"/{place}", params={"after": first["next"]})
-    assert (len(last["items"]), last["next"]) == (24, None)
-    assert last["items"][0]["key"] == "K7-104"
+    assert (len(last["items"]), last["next"]) == (50, None)
+    assert last["items"][0]["key"] == "K250"
     assert owner("GET", "", params={"namespace": place, "after": first["next"]})["items"] == last["items"]
+
+
+def test_a_page_has_what_may_be_seen_and_names_nothing_else(owner: Asking, place: str) -> None:
+    """However much lies before it that is not for the asker: nothing of that takes a page, or ends one."""
+    fill(owner, f"{place}/n", 300)
+    owner.put(f"{place}/z/k", "1")
+    for scopes in ([f"secrets:read:{place}/z/*"], [f"secrets:read:{place}/n/K000", f"secrets:read:{place}/z/k"]):
+        page = owner.token(*scopes)("GET", f"/{place}")
+        assert [item["key"] for item in page["items"]] == ["K000"] * (len(scopes) - 1) + ["k"]
+        assert page["next"] is None
+
+
+def test_a_page_is_no_larger_than_any_reply(owner: Asking, place: str) -> None:
+    """However much is said of each secret: 100 KiB or so at a time, and each secret is on one page."""
+    metadata = {f"{number:02}": "\\" * 254 for number in range(16)}  # 4 KiB, which JSON writes as 8
+    for number in range(20):
+        owner.put(f"{place}/n/K{number:02}", "1", metadata=metadata)
+    seen, after = [], ""
+    while after is not None:
+        reply = owner.reply("GET", f"/{place}", params={"after": after})
+        assert len(reply.content) < 110_000
+        page = reply.json()
+        assert page["items"]
+        seen += [item["key"] for item in page["items"]]
+        after = page["next"]
+    assert seen == [f"K{number:02}" for number in range(20)]
+
+
+def fill(asker: Asking, namespace: str, count: int) -> None:
+    """Write so many secrets, K000 and on."""
+    names = [f"K{number:03}" for number in range(count)]
+    for first in range(0, count, 100):
+        text = "".join(f"{name}=x\n" for name in names[first : first + 100])
+        asker("POST", "/import", json={"namespace": namespace, "content": text})
 
 
 # Addresses
@@ -386,10 +444,10 @@ def test_an_env_text_becomes_secrets(owner: Asking, place: str) -> None:
         (f"A=1\n{'k' * 129}=canary", ["line 2: "]),
         (f"A=1\nB=canary{'x' * LARGEST_VALUE}", ["line 2: "]),
         ("A=1\nB=${canary}", ["line 2: "]),
-        ("canary\n" * 30, ["line 1: ", "line 20: ", "and 10 more"]),
+        ("canary\n" * 30, ["line 1: ", "line 20: ", "there may be more"]),
         ("# nothing", []),
         ("A=", []),
-        ("".join(f"K{number}=1\n" for number in range(129)), []),
+        ("".join(f"K{number}=1\n" for number in range(129)), ["1 to 128 names"]),
     ],
 )
 def test_nothing_is_half_imported(owner: Asking, place: str, content: str, lines: list[str]) -> None:
@@ -409,6 +467,53 @@ def test_an_import_that_is_not_covered_writes_nothing(owner: Asking, place: str)
     assert owner("GET", f"/{place}")["items"] == []
     for namespace in ("", "..", "a//b", f"{place}/rotate"):
         assert owner.code("POST", "/import", status=400, json={"namespace": namespace, "content": "A=1"})
+
+
+@pytest.mark.inside
+def test_an_import_keeps_the_others_waiting_no_longer_than_a_write(site: Site, owner: Asking, place: str) -> None:
+    """Everyone waits for each of its statements: they are as many for 60 names as for 2, of new ones and of others."""
+    made: list[int] = []
+    for count in (2, 60):
+        text = "".join(f"K{number:02}=x\n" for number in range(count))
+        body = {"namespace": f"{place}/n{count}", "content": text}
+        owner("POST", "/import", json={**body, "content": text + "B=1"})
+        with counted_writes(site) as statements:
+            owner("POST", "/import", json={**body, "content": text + "C=1"})
+        made.append(len(statements))
+    assert made[0] == made[1]
+    assert owner("GET", f"/{place}/n60/K59")["version"] == 2
+    assert owner("GET", f"/{place}/n60/C")["version"] == 1
+
+
+@contextmanager
+def counted_writes(site: Site) -> Iterator[list[str]]:
+    """Count what is sent to the database in changes."""
+    found: list[str] = []
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        found.append(statement)
+
+    async def writer(inner: Authority) -> Any:
+        return inner.database._writer.sync_engine
+
+    engine = site.authority.run(writer)
+    sa.event.listen(engine, "before_cursor_execute", count)
+    try:
+        yield found
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", count)
+
+
+def test_an_import_costs_an_agent_what_so_many_writes_would(open_site: OpenSite) -> None:
+    """Ten seconds' worth may come at once: who has imported twenty names has to wait for the ten of them."""
+    clock = FakeClock()
+    with open_site(clock=clock, client_rate=1.0) as site:
+        owner = agent(site)
+        text = "".join(f"K{number}=x\n" for number in range(20))
+        owner("POST", "/import", json={"namespace": "n", "content": text})
+        assert owner.code("GET", "/n/K1", status=429) == "RATE_LIMITED"
+        clock.advance(11)
+        assert owner.value("n/K1") == "x"
 
 
 # Tiers
@@ -478,7 +583,7 @@ def test_every_kind_of_change_is_an_entry(owner: Asking, site: Site, place: str)
         ("vault.secret.write", "allow", {"path": path, "version": 1}),
         ("vault.secret.rotate", "allow", {"path": path, "version": 2}),
         ("vault.secret.import", "allow", {"path": f"{place}/a", "versions": {"k": 3, "new": 1}}),
-        ("vault.secret.list", "allow", {"path": place, "count": 2}),
+        ("vault.secret.list", "allow", {"path": place}),
         ("vault.secret.delete", "allow", {"path": path, "version": 3}),
         ("vault.secret.rotate", "deny", {"path": path}),
     ]
@@ -511,7 +616,7 @@ def test_strangers_are_nobody_in_the_audit_and_learn_nothing(owner: Asking, site
         ("deny", "anonymous", "proof_wrong")
     ] * 7
     assert "canary" not in json.dumps(made)
-    assert {entry["action"] for entry in made} >= {"vault.secret.read", "vault.denied"}
+    assert {entry["action"] for entry in made} == {"vault.denied"}
 
 
 def test_who_is_no_agent_of_the_vault_gets_nothing(owner: Asking, site: Site, place: str) -> None:

@@ -15,7 +15,7 @@ from authsec_core.vault_values import VaultSecret
 
 __all__ = ["claims", "delete_secret", "get_secret", "kept", "list_secrets", "rotate_secret", "set_secret"]
 
-_TAKES: Final = "Metadata is at most 32 names of up to 64 characters, with texts of up to 256."
+_TAKES: Final = "Metadata is at most 32 names of up to 64 characters, with texts of up to 256: 4 KiB in all."
 
 
 def get_secret(session: Session, arguments: SecretsArguments) -> Outcome:

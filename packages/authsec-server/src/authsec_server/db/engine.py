@@ -7,8 +7,9 @@ writes takes the row that all writers share first. So all of them, on all replic
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -55,6 +56,7 @@ class Database:
     ) -> None:
         location = database_url(url)
         self.is_sqlite: Final = location.get_backend_name() == "sqlite"
+        self._file = location.database if self.is_sqlite else None
         self._clock = clock
         self._timeout = timeout
         self._failed = failed
@@ -104,6 +106,22 @@ class Database:
             StorageUnavailableError: As for `write`.
         """
         return await self._tried(lambda: self._settler.attempt(work))
+
+    async def clear_log(self) -> None:
+        """Empty SQLite's log, which has what was overwritten or deleted until then. PostgreSQL keeps its own.
+
+        Whatever somebody reads at this moment stays, for the next time.
+
+        Raises:
+            StorageUnavailableError: The database is busy or away.
+        """
+        if self._file is None:
+            return
+        try:
+            async with self._turn_taken():
+                await asyncio.to_thread(_clear_log, self._file)
+        except (sqlite3.Error, asyncio.TimeoutError) as exc:
+            raise self._unavailable("write", exc) from exc
 
     async def _tried(self, attempts: Callable[[], Attempt[T]]) -> T:
         pause, give_up_at = _FIRST_PAUSE, self._clock.steady() + self._timeout
@@ -199,11 +217,17 @@ def _set_up_sqlite(engine: sa.Engine, begin: str) -> None:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")  # NORMAL can lose the last commits when the power fails
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA secure_delete = ON")  # a secret that was destroyed must not stay in a page that is free
         cursor.close()
 
     @sa.event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def _clear_log(file: str) -> None:
+    with closing(sqlite3.connect(file, timeout=_SQLITE_WAIT)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _troubles(*, is_sqlite: bool) -> tuple[type[Exception], ...]:

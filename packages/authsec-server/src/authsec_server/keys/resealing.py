@@ -119,6 +119,7 @@ class Resealing:
             rows[table.name] = done
         if any(rows.values()) or failed:
             await self._record(caller, "master_key.reseal", key=self._to.id, rows=rows, failed=len(failed))
+        await self._database.clear_log()  # else it would have what the old key opens
         return Resealed(rows=rows, failed=tuple(failed[:_MOST_NAMED]))
 
     async def retire(self, caller: Caller, retired: tuple[str, ...]) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from authsec_core.vault_scopes import VaultScope
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import secrets
 from authsec_server.vault.asking import Asking
-from authsec_server.vault.policy import Holder
 from authsec_server.vault.questions import VaultRequest
-from authsec_server.vault.reach import matching
+from authsec_server.vault.reach import seen_by
 
 __all__ = ["Account", "Accounts"]
 
@@ -41,20 +38,7 @@ class Accounts:
             StorageUnavailableError: The database cannot be reached.
         """
         holder = await self._asking.prove(request)
-        query = sa.select(sa.func.count()).select_from(secrets).where(secrets.c.deleted_at.is_(None), *_seen_by(holder))
+        query = sa.select(sa.func.count()).select_from(secrets).where(seen_by(holder))
         async with self._database.read() as connection:
             count: int = (await connection.execute(query)).scalar_one()
         return Account(name=holder.client.name, secrets=count)
-
-
-def _seen_by(holder: Holder) -> Iterator[sa.ColumnElement[bool]]:
-    """Yield the conditions of `Holder.covers`, for reading."""
-    access = holder.client.vault
-    yield matching(name if name == "*" else f"{name}/*" for name in access.namespaces)
-    yield matching(_readable(access.scopes))
-    if holder.token is not None:
-        yield matching(_readable(holder.token.scopes))
-
-
-def _readable(scopes: Iterable[VaultScope]) -> Iterator[str]:
-    return (scope.pattern for scope in scopes if scope.action in ("read", "*"))

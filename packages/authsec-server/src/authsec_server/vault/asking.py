@@ -1,24 +1,25 @@
 """How a request becomes an answer: whose credential it is, limits, and the ledger. Knows no HTTP.
 
-Whatever is disclosed or refused is durable in the audit before anyone hears of it.
+Whatever is disclosed or refused is durable in the audit before anyone hears of it. A stranger is refused before a thing
+of the request is read: an id was looked up for them, and the refusal is recorded with others.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Final, NoReturn, TypeVar
 
 import sqlalchemy as sa
 
 from authsec_server.audit.ledger import Change, Ledger
-from authsec_server.credentials import Credential, Pepper
+from authsec_server.credentials import Credential, Pepper, mac, matches
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import client_keys, vault_tokens
 from authsec_server.errors import RefusedError
 from authsec_server.limits.service import Limits
-from authsec_server.vault.policy import Holder, Presented
+from authsec_server.vault.policy import Holder, Presented, unproven
 from authsec_server.vault.questions import VaultQuestion, VaultRequest, WhoAsks
 
 __all__ = ["Asker", "Asking", "Owner"]
@@ -31,18 +32,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """What never changes of a credential, so that it can be remembered.
+    """What never changes of a credential, so that it can be remembered. Whether it still counts is asked each time.
 
     Attributes:
+        mac: HMAC-SHA-256 of the credential under the server's pepper.
         is_counted: Whether each use has to be counted.
     """
 
     client_id: str
+    mac: bytes = field(repr=False)
     is_counted: bool
 
 
-Asker = tuple[VaultRequest, Owner | None]
-"""Who asks, unproven as yet, and what is known of the credential."""
+Asker = tuple[VaultRequest, Owner]
+"""Who asks, with a credential that was issued and may have ended since, and what is known of that."""
 
 
 class Asking:
@@ -59,19 +62,31 @@ class Asking:
         self._limits = limits
         self._owners: dict[str, Owner] = {}
 
-    async def presented(self, credential: Credential, address: str | None) -> tuple[Presented, Owner | None]:
-        """Return the credential with whose it is said to be. Costs a query where it was not seen before.
+    async def presented(self, credential: Credential, address: str | None, request_id: str) -> tuple[Presented, Owner]:
+        """Return whose credential it is. Costs a query where it was not seen before.
+
+        Whether it still counts is for the question that is settled with it.
 
         Raises:
+            RefusedError: It was never issued; that is in the audit.
             RateLimitedError: This address, or whoever owns the credential, has to wait.
             StorageUnavailableError: The database cannot be reached.
         """
         self._limits.enter(address)
         owner = self._owners.get(credential.id) or await self._found(credential)
-        client_id = None if owner is None else owner.client_id
-        if client_id is not None:
-            self._limits.enter(address, client_id)
-        return Presented(credential=credential, client_id=client_id, address=address), owner
+        presented = Presented(
+            credential=credential, client_id=None if owner is None else owner.client_id, address=address
+        )
+        is_issued = matches(None if owner is None else owner.mac, mac(self.pepper, credential.kind, credential))
+        if owner is None or not is_issued:
+            await self._refuse(VaultRequest(presented=presented, request_id=request_id), address)
+        self._limits.enter(address, owner.client_id)
+        return presented, owner
+
+    def charge(self, owner: Owner, times: int) -> None:
+        """Let who asks pay so many times more, for a request that is as much work as others are together."""
+        for _ in range(times):
+            self._limits.proven(owner.client_id)
 
     async def prove(self, request: VaultRequest) -> Holder:
         """Return who asks, if the credential is good.
@@ -115,19 +130,26 @@ class Asking:
             raise outcome
         return outcome
 
+    async def _refuse(self, stranger: VaultRequest, address: str | None) -> NoReturn:
+        # Charged before anything is waited for: else a crowd of strangers comes in before the first of them has paid.
+        self._limits.enter(address)
+        self._limits.refused(address)
+        outcome = await self._ledger.judge(WhoAsks(stranger, self.pepper))
+        raise outcome if isinstance(outcome, RefusedError) else unproven()
+
     async def _found(self, credential: Credential) -> Owner | None:
         async with self._database.read() as connection:
             if credential.kind == "vault-token":
-                query = sa.select(vault_tokens.c.client_id, vault_tokens.c.max_uses)
-                row = (await connection.execute(query.where(vault_tokens.c.token_id == credential.id))).one_or_none()
-                owner = None if row is None else Owner(row.client_id, row.max_uses is not None)
+                query = sa.select(vault_tokens.c.client_id, vault_tokens.c.mac, vault_tokens.c.max_uses)
+                query = query.where(vault_tokens.c.token_id == credential.id)
             else:
-                key = sa.select(client_keys.c.client_id).where(client_keys.c.key_id == credential.id)
-                found = (await connection.execute(key)).scalar_one_or_none()
-                owner = None if found is None else Owner(found, is_counted=False)
-        if owner is None:
+                query = sa.select(client_keys.c.client_id, client_keys.c.mac, sa.null().label("max_uses"))
+                query = query.where(client_keys.c.key_id == credential.id, client_keys.c.mac.is_not(None))
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
             _log.warning("an unknown credential was shown to the vault")
             return None
+        owner = Owner(row.client_id, bytes(row.mac), row.max_uses is not None)
         if len(self._owners) >= _MOST_REMEMBERED:
             self._owners.clear()
         self._owners[credential.id] = owner

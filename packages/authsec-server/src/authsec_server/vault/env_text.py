@@ -2,7 +2,8 @@
 
 As python-dotenv reads it: `export`, quotes, escapes, values of several lines, comments. Unlike it, each line counts,
 because what is overlooked here would be missing in production: a line without `=` is an error, and so is a value that
-names another variable, which nothing puts in its place. It takes time in proportion to the text, whatever that is.
+names another variable, which nothing puts in its place. It takes time in proportion to the text, whatever that is, and
+stops where it is clear that nothing comes of it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["EnvText", "EnvTextError", "Unread", "read_env_text"]
+__all__ = ["MOST_NAMES", "MOST_UNREAD", "EnvText", "EnvTextError", "TooManyNamesError", "Unread", "read_env_text"]
+
+MOST_NAMES: Final = 128  # with a value: so many does an entry of the audit name
+MOST_UNREAD: Final = 20  # lines, after which nothing more is looked at
+_MOST_ASSIGNMENTS: Final = 1024  # with those of nothing, and of what a later line replaces
 
 # What begins a line: nothing that counts, or a name and an equals sign.
 _BLANK: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
@@ -43,12 +48,16 @@ class EnvTextError(ValueError):
     """Some lines could not be read, and so none was.
 
     Attributes:
-        unread: Which, in their order.
+        unread: Which, in their order: 20 at most, after which nothing more was looked at.
     """
 
     def __init__(self, unread: tuple[Unread, ...]) -> None:
         super().__init__(f"{len(unread)} lines could not be read")
         self.unread = unread
+
+
+class TooManyNamesError(ValueError):
+    """The text has more names than are taken at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +80,7 @@ def read_env_text(text: str) -> EnvText:
 
     Raises:
         EnvTextError: A line could not be read.
+        TooManyNamesError: It has more than 128 with a value, or more than 1024 in all.
 
     >>> read_env_text("# keys\nexport OPENAI_API_KEY='sk-1'  # ours\nEMPTY=\n").values
     {'OPENAI_API_KEY': 'sk-1'}
@@ -82,12 +92,16 @@ def read_env_text(text: str) -> EnvText:
     for line, found in _entries(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")):
         if isinstance(found, str):
             unread.append(Unread(line, found))
+            if len(unread) == MOST_UNREAD:
+                break
             continue
         name, value = found
         assignments += 1
         values.pop(name, None)
         if value:
             values[name], lines[name] = value, line
+        if not unread and (len(values) > MOST_NAMES or assignments > _MOST_ASSIGNMENTS):
+            raise TooManyNamesError(f"{MOST_NAMES} names with values are taken, and {_MOST_ASSIGNMENTS} in all")
     if unread:
         raise EnvTextError(tuple(unread))
     return EnvText(values=values, lines={name: lines[name] for name in values}, skipped=assignments - len(values))

@@ -28,6 +28,7 @@ __all__ = [
     "permit",
     "permit_listing",
     "token_of",
+    "unproven",
 ]
 
 AccessTier = Literal["standard", "sensitive", "critical"]
@@ -112,7 +113,7 @@ def holder_of(
         RefusedError: The credential is not good now, or not from this address.
     """
     if standing is None:
-        raise _wrong()
+        raise unproven()
     credential = presented.credential
     if credential.kind == "agent-key":
         key = _key(standing, credential.id)
@@ -120,9 +121,9 @@ def holder_of(
     elif credential.kind == "vault-token" and token is not None and token.client_id == standing.client_id:
         key, kept = _key(standing, token.key_id), token.mac
     else:
-        raise _wrong()
+        raise unproven()
     if not matches(kept, mac(pepper, credential.kind, credential)) or key is None or not key.is_live(at):
-        raise _wrong()
+        raise unproven()
     if standing.state != "active":
         raise RefusedError(
             "client_revoked" if standing.state == "revoked" else "client_disabled", f"this agent is {standing.state}"
@@ -130,7 +131,7 @@ def holder_of(
     if credential.kind == "agent-key":
         return Holder(client=standing, token=None, key_id=key.key_id)
     if token is None or token.revoked_at is not None or at >= token.expires_at:
-        raise _wrong()
+        raise unproven()
     if token.addresses is not None and not _is_within(presented.address, token.addresses):
         raise RefusedError("address_denied", "this token cannot be used from this address")
     return Holder(client=standing, token=token, key_id=key.key_id)
@@ -214,6 +215,9 @@ def _is_within(address: str | None, networks: tuple[IPv4Network | IPv6Network, .
     return any(found in network for network in networks)
 
 
-def _wrong() -> RefusedError:
-    # One text for all cases: which of them it is would tell a thief what to try next.
+def unproven() -> RefusedError:
+    """Return what is said to who has proven nothing.
+
+    One text for all cases: which of them it is would tell a thief what to try next.
+    """
     return RefusedError("proof_wrong", "an agent key or a vault token is needed, and none that is good was sent")

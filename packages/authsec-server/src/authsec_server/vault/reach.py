@@ -5,16 +5,16 @@ By the order of paths, which is that of their characters on every database: LIKE
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import sqlalchemy as sa
 
 from authsec_core.vault_scopes import VaultScope, format_vault_scopes, parse_vault_scopes
 from authsec_server.db.tables import secrets
-from authsec_server.vault.policy import AccessTier, higher
+from authsec_server.vault.policy import AccessTier, Holder, higher
 
-__all__ = ["matching", "read_tiers", "tier_of"]
+__all__ = ["matching", "read_tiers", "seen_by", "tier_of"]
 
 _TAIL: Final = "*"
 
@@ -22,6 +22,18 @@ _TAIL: Final = "*"
 def matching(patterns: Iterable[str]) -> sa.ColumnElement[bool]:
     """Return the condition that a secret's path fits one of these patterns, each a path, `*`, or something and `/*`."""
     return sa.or_(sa.false(), *(_fits(pattern) for pattern in sorted(set(patterns))))
+
+
+def seen_by(holder: Holder) -> sa.ColumnElement[bool]:
+    """Return the condition that there is a secret, and the holder may read it: `Holder.covers`."""
+    access = holder.client.vault
+    limits = [
+        matching(name if name == _TAIL else f"{name}/{_TAIL}" for name in access.namespaces),
+        matching(_readable(access.scopes)),
+    ]
+    if holder.token is not None:
+        limits.append(matching(_readable(holder.token.scopes)))
+    return sa.and_(secrets.c.deleted_at.is_(None), *limits)
 
 
 def tier_of(scopes: Iterable[VaultScope]) -> str:
@@ -40,6 +52,10 @@ def _highest(connection: sa.Connection, name: str) -> AccessTier:
     for tier in connection.execute(_ABOVE_STANDARD.where(matching(patterns)).distinct()).scalars():
         found = higher(found, tier)
     return found
+
+
+def _readable(scopes: Iterable[VaultScope]) -> Iterator[str]:
+    return (scope.pattern for scope in scopes if scope.action in ("read", "*"))
 
 
 def _fits(pattern: str) -> sa.ColumnElement[bool]:

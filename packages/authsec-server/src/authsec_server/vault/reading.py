@@ -1,9 +1,11 @@
-"""May this secret be read, and what may be listed? Decided in the ledger's transaction; nothing is opened."""
+"""May this secret be read, or this namespace be listed? Decided in the ledger's transaction; nothing is opened.
+
+What a list has is read afterwards: however much that is, nobody else waits for it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.audit.memory import Want
@@ -11,30 +13,20 @@ from authsec_server.credentials import Pepper
 from authsec_server.errors import RefusedError
 from authsec_server.vault.policy import Holder, permit, permit_listing
 from authsec_server.vault.questions import VaultQuestion, VaultRequest
-from authsec_server.vault.stored import MOST_LISTED, StoredSecret, page_after, read_latest, version_reader
-from authsec_server.vault.values import SecretInfo
+from authsec_server.vault.stored import StoredSecret, read_latest, version_reader
 
-__all__ = ["READ", "ListQuestion", "Listing", "ReadQuestion", "no_such_secret"]
-
-READ: Final = "vault.secret.read"
-_LIST: Final = "vault.secret.list"
+__all__ = ["ListQuestion", "MayList", "ReadQuestion", "no_such_secret"]
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """What of a namespace may be seen.
+class MayList:
+    """There is no secret here that this holder may read, and there may be some below."""
 
-    Attributes:
-        next: After which path to go on; None where this is all.
-    """
-
-    namespace: str
-    items: tuple[SecretInfo, ...]
-    next: str | None
+    holder: Holder
 
 
-class ReadQuestion(VaultQuestion[StoredSecret | None]):
-    """May this secret be read? The answer is None where the address may mean a namespace: then `ListQuestion` decides.
+class ReadQuestion(VaultQuestion[StoredSecret | MayList]):
+    """May this secret be read? Of `MayList` nothing is on record: what comes of it is asked next.
 
     Args:
         version: None is the latest.
@@ -47,13 +39,15 @@ class ReadQuestion(VaultQuestion[StoredSecret | None]):
         self._path, self._may_list = path, may_list
         self._secret: Want = (read_latest if version is None else version_reader(version), path)
         details = {"path": path} if version is None else {"path": path, "version": version}
-        super().__init__(request, READ, pepper, asked=f"secrets:read:{path}", details=details, wants=(self._secret,))
+        super().__init__(
+            request, "vault.secret.read", pepper, asked=f"secrets:read:{path}", details=details, wants=(self._secret,)
+        )
 
-    def _allowed(self, holder: Holder, slot: Slot) -> Verdict[StoredSecret | RefusedError | None]:
+    def _allowed(self, holder: Holder, slot: Slot) -> Verdict[StoredSecret | MayList | RefusedError]:
         found: StoredSecret | None = slot.found.get(self._secret)
         is_another = found is None or not holder.covers("read", self._path)
         if self._may_list and is_another and holder.reaches("read", self._path):
-            return Verdict(result=None, entry=None)
+            return Verdict(result=MayList(holder), entry=None)
         permit(holder, "read", self._path, tier="standard" if found is None else found.info.access_tier)
         if found is None:
             raise no_such_secret()
@@ -61,44 +55,26 @@ class ReadQuestion(VaultQuestion[StoredSecret | None]):
         return Verdict(result=found, entry=self._entry(holder, decision="allow", details=details))
 
 
-class ListQuestion(VaultQuestion[Listing]):
-    """What of this namespace may be seen?
+class ListQuestion(VaultQuestion[Holder]):
+    """May what lies in this namespace be listed? The answer is who asks, which says what they may see of it.
 
     Args:
         namespace: The empty text is the whole vault.
-        after: The path that a page before ended with.
-        or_secret: Whether the address may mean a secret, too, so that an empty list is no answer.
     """
 
-    def __init__(
-        self, request: VaultRequest, pepper: Pepper, namespace: str, *, after: str = "", or_secret: bool = False
-    ) -> None:
-        self._namespace, self._or_secret = namespace, or_secret
-        self._below: Want = (page_after(after), namespace)
+    def __init__(self, request: VaultRequest, pepper: Pepper, namespace: str) -> None:
+        self._namespace = namespace
         super().__init__(
             request,
-            READ if or_secret else _LIST,
+            "vault.secret.list",
             pepper,
-            asked=f"secrets:read:{namespace if or_secret else _tail(namespace)}",
+            asked=f"secrets:read:{namespace}/*" if namespace else "secrets:read:*",
             details={"path": namespace or "*"},
-            wants=(self._below,),
         )
 
-    def _allowed(self, holder: Holder, slot: Slot) -> Verdict[Listing | RefusedError]:
+    def _allowed(self, holder: Holder, slot: Slot) -> Verdict[Holder | RefusedError]:
         permit_listing(holder, self._namespace)
-        found: tuple[SecretInfo, ...] = slot.found[self._below]
-        page, is_more = found[:MOST_LISTED], len(found) > MOST_LISTED
-        items = tuple(info for info in page if holder.covers("read", info.path))
-        if self._or_secret and not items and not is_more:
-            permit(holder, "read", self._namespace, tier="standard")
-            raise no_such_secret()
-        listing = Listing(self._namespace, items, page[-1].path if is_more else None)
-        entry = self._entry(holder, action=_LIST, decision="allow", details={"count": len(items)})
-        return Verdict(result=listing, entry=entry)
-
-
-def _tail(namespace: str) -> str:
-    return f"{namespace}/*" if namespace else "*"
+        return Verdict(result=holder, entry=self._entry(holder, decision="allow"))
 
 
 def no_such_secret() -> RefusedError:

@@ -29,10 +29,10 @@ _BEARER: Final = HTTPBearer(auto_error=False, scheme_name="vault", description="
 
 
 async def vault_request(request: Request) -> Asker:
-    """Return who asks, unproven as yet, and what is known of the credential.
+    """Return who asks, and what is known of the credential. Nothing of a body was read by then.
 
     Raises:
-        RefusedError: There is no credential that could be one of the vault's.
+        RefusedError: There is no credential of the vault's, or it was never issued.
         RateLimitedError: This address, or whoever owns the credential, has to wait.
         StorageUnavailableError: The database cannot be reached.
     """
@@ -43,7 +43,7 @@ async def vault_request(request: Request) -> Asker:
         credential = parse(text.strip()) if scheme.lower() == "bearer" else None
         if credential is None or credential.kind == "operator-token":
             raise RefusedError("proof_missing", "bring an agent key or a vault token: Authorization: Bearer <it>")
-    presented, owner = await inner.vault.presented(credential, address)
+    presented, owner = await inner.vault.presented(credential, address, deps.request_id(request))
     return (
         VaultRequest(presented=presented, request_id=deps.request_id(request), claimed=deps.claimed(request)),
         owner,
@@ -54,8 +54,8 @@ async def vault_request(request: Request) -> Asker:
 async def asking(request: Request) -> AsyncIterator[Asker]:
     """Lend who asks, while the request is taken apart and answered.
 
-    Where it turns out not to be as it has to be, it is first seen that they are who they say: a stranger is told that,
-    and not what is wrong with the request.
+    Where it turns out not to be as it has to be, it is first seen that the credential still counts: whoever has one
+    that has ended is told that, and not what is wrong with the request.
 
     Raises:
         RefusedError, RateLimitedError, StorageUnavailableError: As from `vault_request`, or as the question has it.

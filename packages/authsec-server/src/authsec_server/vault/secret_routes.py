@@ -14,7 +14,6 @@ from authsec_core.wire import format_time
 from authsec_server import deps, shapes
 from authsec_server.errors import InvalidRequestError
 from authsec_server.problems import vault_responses
-from authsec_server.vault.reading import Listing
 from authsec_server.vault.requests import Asks, VaultRoute, asking, secret_path
 from authsec_server.vault.secret_shapes import (
     EnvFile,
@@ -26,7 +25,7 @@ from authsec_server.vault.secret_shapes import (
     SecretReply,
     WrittenSecret,
 )
-from authsec_server.vault.values import Secret, Wanted
+from authsec_server.vault.values import Listing, Secret, Wanted
 
 __all__ = ["AT_A_PATH", "get", "reading", "router"]
 

@@ -28,7 +28,7 @@ Kind = Annotated[SecretType | None, Field(description="`custom` where it is new 
 Tier = Annotated[AccessTier | None, Field(description="Whether a token that reads it has to be approved first.")]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=256)]] | None,
-    Field(max_length=32, description="Not secret: it is shown in lists."),
+    Field(max_length=32, description="Not secret: it is shown in lists. 4096 bytes in all."),
 ]
 
 

@@ -1,6 +1,7 @@
 """The secrets of the vault: read, list, write, rotate, import and delete them. Each time the answer is on record first.
 
 A use of a counted token is counted in the transaction that decides, and only where something is disclosed or done.
+What a list shows is read after that, by the access that the decision went by.
 Values are sealed and opened here, on their way in and out; what is decided is in `reading` and `writing`.
 """
 
@@ -14,21 +15,29 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from authsec_core.vault_scopes import check_path
 from authsec_server.errors import InvalidRequestError
 from authsec_server.vault import stored
-from authsec_server.vault.env_text import EnvText, EnvTextError, read_env_text
-from authsec_server.vault.reading import Listing, ListQuestion, ReadQuestion
-from authsec_server.vault.values import Secret, SecretInfo, Wanted, check_metadata, check_value
+from authsec_server.vault.env_text import (
+    MOST_NAMES,
+    MOST_UNREAD,
+    EnvText,
+    EnvTextError,
+    TooManyNamesError,
+    read_env_text,
+)
+from authsec_server.vault.reach import seen_by
+from authsec_server.vault.reading import ListQuestion, MayList, ReadQuestion
+from authsec_server.vault.stored import StoredSecret
+from authsec_server.vault.values import Listing, Secret, SecretInfo, Wanted, check_metadata, check_value
 from authsec_server.vault.writing import DeleteQuestion, WriteAction, WriteQuestion
 
 if TYPE_CHECKING:
     from authsec_server.audit.ledger import Change
+    from authsec_server.db.engine import Database
     from authsec_server.vault.asking import Asker, Asking
     from authsec_server.vault.envelope import Envelope
     from authsec_server.vault.questions import VaultQuestion
 
-__all__ = ["MOST_IMPORTED", "Imported", "Secrets"]
+__all__ = ["Imported", "Secrets"]
 
-MOST_IMPORTED: Final = 128  # secrets of one text: so many does an entry of the audit name
-_MOST_NAMED: Final = 20  # lines that could not be read
 _RANDOM: Final = 32  # bytes of a value that is made up here
 
 T = TypeVar("T")
@@ -57,30 +66,43 @@ class Secrets:
         InvalidRequestError: What was sent cannot be kept, or read.
     """
 
-    def __init__(self, asking: Asking, envelope: Envelope) -> None:
-        self._asking, self._envelope = asking, envelope
+    def __init__(self, asking: Asking, database: Database, envelope: Envelope) -> None:
+        self._asking, self._database, self._envelope = asking, database, envelope
 
-    async def read(self, asker: Asker, path: str, *, version: int | None = None) -> Secret | Listing:
+    async def read(
+        self, asker: Asker, path: str, *, version: int | None = None, or_list: bool = True
+    ) -> Secret | Listing:
         """Return a secret, or what lies below, where there is no secret and the asker may see something of it.
 
         Args:
             version: Only that one of the secret; None is the latest.
+            or_list: Whether the path may mean a namespace, as far as no version is asked for.
 
         Raises:
             UnsealError: It is not what was written.
         """
-        may_list = version is None
+        may_list = or_list and version is None
         question = ReadQuestion(asker[0], self._asking.pepper, path, version=version, may_list=may_list)
         found = await self._answer(question, asker)
-        if found is None:
-            return await self.list(asker, path, or_secret=True)
+        if isinstance(found, MayList):
+            async with self._database.read() as connection:
+                is_namespace = await stored.is_any_below(connection, path, seen_by(found.holder))
+            # Asked once more, either way: so that what is on record is what was answered.
+            return await (self.list(asker, path) if is_namespace else self.read(asker, path, or_list=False))
         info = found.info
         return Secret(info, self._envelope.open(info.path, info.version, found.kept))
 
-    async def list(self, asker: Asker, namespace: str, *, after: str = "", or_secret: bool = False) -> Listing:
-        """Return what the asker may see below a namespace, without values."""
-        question = ListQuestion(asker[0], self._asking.pepper, namespace, after=after, or_secret=or_secret)
-        return await self._answer(question, asker)
+    async def list(self, asker: Asker, namespace: str, *, after: str = "") -> Listing:
+        """Return what the asker may see below a namespace, without values.
+
+        Args:
+            namespace: The empty text is the whole vault.
+            after: The path that a page before ended with.
+        """
+        holder = await self._answer(ListQuestion(asker[0], self._asking.pepper, namespace), asker)
+        async with self._database.read() as connection:
+            items, is_more = await stored.page_below(connection, namespace, seen_by(holder), after=after)
+        return Listing(namespace, items, items[-1].path if is_more else None)
 
     async def write(self, asker: Asker, path: str, wanted: Wanted) -> SecretInfo:
         """Write a new version of a secret, or the first one. It is the latest for everyone who asks from now on."""
@@ -101,6 +123,7 @@ class Secrets:
         """
         text = _read(namespace, content)
         wanted = {f"{namespace}/{name}": replace(like, value=value) for name, value in text.values.items()}
+        self._asking.charge(asker[1], len(wanted) - 1)  # beside the one that every request costs
         written = await self._write(asker, "vault.secret.import", namespace, wanted)
         return Imported(tuple(info.key for info in written), text.skipped)
 
@@ -121,23 +144,25 @@ class Secrets:
 
         async def work(change: Change, written: tuple[SecretInfo, ...]) -> None:
             master = await self._envelope.master(change.connection)
-            for info in written:
-                kept = self._envelope.seal(master, info.path, info.version, wanted[info.path].value)
-                await stored.append_version(change.connection, info, kept, created_by=question.client_id or "")
+            sealed = [
+                StoredSecret(info, self._envelope.seal(master, info.path, info.version, wanted[info.path].value))
+                for info in written
+            ]
+            await stored.append_versions(change.connection, sealed, created_by=question.client_id or "")
 
         question = WriteQuestion(asker[0], action, self._asking.pepper, where, wanted)
         return await self._answer(question, asker, work)
 
     async def _answer(self, question: VaultQuestion[T], asker: Asker, work: Work[T] | None = None) -> T:
         request, owner = asker
-        is_counted, address = owner is not None and owner.is_counted, request.presented.address
+        is_counted, address = owner.is_counted, request.presented.address
         if work is None and not is_counted:
             return await self._asking.settle(question, address)
 
         async def acted_upon(change: Change, outcome: T) -> T:
             if work is not None:
                 await work(change, outcome)
-            if is_counted and outcome is not None:
+            if is_counted and not isinstance(outcome, MayList):
                 await stored.count_use(change.connection, request.presented.credential.id)
             return outcome
 
@@ -149,8 +174,10 @@ def _read(namespace: str, content: str) -> EnvText:
         text = read_env_text(content)
     except EnvTextError as exc:
         raise _unread((each.line, each.why) for each in exc.unread) from None
-    if not 1 <= len(text.values) <= MOST_IMPORTED:
-        raise InvalidRequestError(f"the text must have 1 to {MOST_IMPORTED} names with values", field="content")
+    except TooManyNamesError:
+        text = None
+    if text is None or not text.values:
+        raise InvalidRequestError(f"the text must have 1 to {MOST_NAMES} names with values", field="content")
     wrong = [(text.lines[name], why) for name, value in text.values.items() if (why := _wrong(namespace, name, value))]
     if wrong:
         raise _unread(wrong)
@@ -173,6 +200,6 @@ def _wrong(namespace: str, name: str, value: str) -> str | None:
 
 def _unread(lines: Iterable[tuple[int, str]]) -> InvalidRequestError:
     found = sorted(lines)
-    named = "; ".join(f"line {line}: {why}" for line, why in found[:_MOST_NAMED])
-    more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    named = "; ".join(f"line {line}: {why}" for line, why in found[:MOST_UNREAD])
+    more = "; and there may be more" if len(found) >= MOST_UNREAD else ""
     return InvalidRequestError(f"nothing was imported: {named}{more}", field="content")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_server.audit.memory import Reader
 from authsec_server.db.tables import secret_versions, secrets, vault_tokens
@@ -16,19 +18,24 @@ from authsec_server.vault.policy import AccessTier, higher
 from authsec_server.vault.values import MOST_VERSIONS, SecretInfo
 
 __all__ = [
+    "LARGEST_PAGE",
     "MOST_LISTED",
     "Head",
     "StoredSecret",
-    "append_version",
+    "append_versions",
     "count_use",
     "destroy",
-    "page_after",
+    "is_any_below",
+    "page_below",
     "read_heads",
     "read_latest",
     "version_reader",
 ]
 
-MOST_LISTED: Final = 1000  # secrets at a time
+MOST_LISTED: Final = 250  # secrets at a time
+LARGEST_PAGE: Final = 102400  # bytes of JSON
+_encode: Final = json.JSONEncoder(ensure_ascii=False).encode
+_ITEM: Final = 256  # bytes of a secret in a list, beside its path and its metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +80,72 @@ def read_heads(connection: sa.Connection, paths: Collection[str]) -> dict[str, H
     return {row.path: Head(_info(row), row.deleted_at is not None) for row in found}
 
 
-def page_after(after: str) -> Reader:
-    """Return a `Reader` of the secrets below a namespace that come after a path: 1000, and one if there are more."""
-    return partial(_read_below, after=after)
+async def page_below(
+    connection: AsyncConnection, namespace: str, seen: sa.ColumnElement[bool], *, after: str = ""
+) -> tuple[tuple[SecretInfo, ...], bool]:
+    """Return what may be seen below a namespace, from after a path on, and whether there is more than this page.
+
+    Args:
+        seen: What may be: see `reach.seen_by`.
+    """
+    rows = await connection.execute(_BELOW.where(seen), _bounds(namespace, after))
+    page: list[SecretInfo] = []
+    size = 0
+    for info in map(_info, rows):
+        size += _ITEM + len(info.path) + len(_encode(info.metadata).encode())
+        if page and (len(page) == MOST_LISTED or size > LARGEST_PAGE):
+            return tuple(page), True
+        page.append(info)
+    return tuple(page), False
 
 
-def _read_below(
-    connection: sa.Connection, namespaces: Collection[str], *, after: str
-) -> dict[str, tuple[SecretInfo, ...]]:
-    found = {}
-    for namespace in namespaces:
-        first, beyond = (f"{namespace}/", f"{namespace}0") if namespace else ("", "~")  # 0 is what comes after a slash
-        rows = connection.execute(_BELOW, {"first": max(first, after), "after": after, "beyond": beyond})
-        found[namespace] = tuple(map(_info, rows))
-    return found
+async def is_any_below(connection: AsyncConnection, namespace: str, seen: sa.ColumnElement[bool]) -> bool:
+    """Return whether anything may be seen below a namespace."""
+    found = await connection.execute(_BELOW.where(seen).limit(1), _bounds(namespace, ""))
+    return found.first() is not None
 
 
-async def append_version(connection: Any, info: SecretInfo, kept: SealedValue, *, created_by: str) -> None:
-    """Write a version of a secret, which is the latest from now on, and drop the oldest where they are too many."""
-    row = {
+def _bounds(namespace: str, after: str) -> dict[str, str]:
+    first, beyond = (f"{namespace}/", f"{namespace}0") if namespace else ("", "~")  # 0 is what comes after a slash
+    return {"first": max(first, after), "after": after, "beyond": beyond}
+
+
+async def append_versions(connection: AsyncConnection, written: Sequence[StoredSecret], *, created_by: str) -> None:
+    """Write versions of secrets, which are the latest from now on, and drop the oldest where they are too many.
+
+    It takes four statements at most, however many they are: everyone else waits meanwhile.
+    """
+    infos = [each.info for each in written]
+    new = [{"path": info.path, **_head(info)} for info in infos if info.version == 1]
+    known = [{"at": info.path, **_head(info)} for info in infos if info.version > 1]
+    versions = [
+        {
+            "path": each.info.path,
+            "version": each.info.version,
+            "access_tier": each.info.access_tier,
+            "wrapped_key": each.kept.wrapped_key,
+            "sealed": each.kept.sealed,
+            "created_at": each.info.updated_at,
+            "created_by": created_by,
+        }
+        for each in written
+    ]
+    too_old = [
+        {"at": info.path, "oldest": info.version - MOST_VERSIONS} for info in infos if info.version > MOST_VERSIONS
+    ]
+    for statement, rows in (
+        (sa.insert(secrets), new),
+        (_KNOWN, known),
+        (sa.insert(secret_versions), versions),
+        (_TOO_OLD, too_old),
+    ):
+        if rows:
+            await connection.execute(statement, rows)
+
+
+def _head(info: SecretInfo) -> dict[str, Any]:
+    return {
+        "secret_id": info.secret_id,
         "version": info.version,
         "secret_type": info.secret_type,
         "access_tier": info.access_tier,
@@ -100,34 +154,15 @@ async def append_version(connection: Any, info: SecretInfo, kept: SealedValue, *
         "updated_at": info.updated_at,
         "deleted_at": None,
     }
-    changed = await connection.execute(sa.update(secrets).where(secrets.c.path == info.path).values(row))
-    if not changed.rowcount:
-        await connection.execute(sa.insert(secrets).values(path=info.path, secret_id=info.secret_id, **row))
-    await connection.execute(
-        sa.insert(secret_versions).values(
-            path=info.path,
-            version=info.version,
-            access_tier=info.access_tier,
-            wrapped_key=kept.wrapped_key,
-            sealed=kept.sealed,
-            created_at=info.updated_at,
-            created_by=created_by,
-        )
-    )
-    await connection.execute(
-        sa.delete(secret_versions).where(
-            secret_versions.c.path == info.path, secret_versions.c.version <= info.version - MOST_VERSIONS
-        )
-    )
 
 
-async def destroy(connection: Any, path: str, at: float) -> None:
+async def destroy(connection: AsyncConnection, path: str, at: float) -> None:
     """Delete a secret: nothing is left of its values, and its number stays."""
     await connection.execute(sa.delete(secret_versions).where(secret_versions.c.path == path))
     await connection.execute(sa.update(secrets).where(secrets.c.path == path).values(deleted_at=at))
 
 
-async def count_use(connection: Any, token_id: str) -> None:
+async def count_use(connection: AsyncConnection, token_id: str) -> None:
     """Count one use of a vault token."""
     counted = sa.update(vault_tokens).where(vault_tokens.c.token_id == token_id)
     await connection.execute(counted.values(uses=vault_tokens.c.uses + 1))
@@ -171,11 +206,14 @@ _HEADS = sa.select(*_HEAD_COLUMNS).where(secrets.c.path.in_(_PATHS))
 _BELOW = (
     sa.select(*_HEAD_COLUMNS)
     .where(
-        secrets.c.deleted_at.is_(None),
         secrets.c.path >= sa.bindparam("first"),
         secrets.c.path > sa.bindparam("after"),
         secrets.c.path < sa.bindparam("beyond"),
     )
     .order_by(secrets.c.path)
     .limit(MOST_LISTED + 1)
+)
+_KNOWN = sa.update(secrets).where(secrets.c.path == sa.bindparam("at"))
+_TOO_OLD = sa.delete(secret_versions).where(
+    secret_versions.c.path == sa.bindparam("at"), secret_versions.c.version <= sa.bindparam("oldest")
 )

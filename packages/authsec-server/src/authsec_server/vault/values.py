@@ -14,6 +14,7 @@ from authsec_server.vault.policy import AccessTier
 __all__ = [
     "LARGEST_VALUE",
     "MOST_VERSIONS",
+    "Listing",
     "Secret",
     "SecretInfo",
     "SecretType",
@@ -31,6 +32,7 @@ MOST_VERSIONS: Final = 100  # that are kept of one secret
 _MOST_METADATA: Final = 32
 _LONGEST_NAME: Final = 64  # characters
 _LONGEST_TEXT: Final = 256
+_LARGEST_METADATA: Final = 4096  # bytes of UTF-8, of names and texts together: each list has them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,19 @@ class Secret:
     value: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What of a namespace may be seen.
+
+    Attributes:
+        next: After which path to go on; None where this is all.
+    """
+
+    namespace: str
+    items: tuple[SecretInfo, ...]
+    next: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What a secret is to be. None is as it is now, and of a new one what is usual."""
@@ -107,10 +122,10 @@ def check_metadata(metadata: Mapping[str, str]) -> Mapping[str, str]:
         0 < len(name) <= _LONGEST_NAME and len(text) <= _LONGEST_TEXT and is_plain(name) and is_plain(text)
         for name, text in metadata.items()
     )
-    if not fits:
+    if not fits or sum(len(name.encode()) + len(text.encode()) for name, text in metadata.items()) > _LARGEST_METADATA:
         raise InvalidRequestError(
             f"metadata may have {_MOST_METADATA} members, with names of at most {_LONGEST_NAME} and texts of at most "
-            f"{_LONGEST_TEXT} visible characters",
+            f"{_LONGEST_TEXT} visible characters, and {_LARGEST_METADATA} bytes in all",
             field="metadata",
         )
     return metadata

@@ -1,0 +1,16 @@
+"""What is asked of the vault's secrets, before the database answers."""
+
+from __future__ import annotations
+
+from authsec_server import credentials
+from authsec_server.vault.policy import Presented
+from authsec_server.vault.questions import VaultRequest
+from authsec_server.vault.reading import ListQuestion
+
+
+def test_a_list_makes_nobody_wait() -> None:
+    """In the transaction that all others wait for, nothing is looked up but who asks: what is listed is read later."""
+    request = VaultRequest(
+        presented=Presented(credential=credentials.generate("agent-key"), client_id="a", address=None), request_id="r"
+    )
+    assert ListQuestion(request, bytes, "production").wants == ()
