@@ -23,7 +23,7 @@ async def main() -> None:
     """Fetch the model's key, ask for a token for the rest, and start the conversation."""
     async with AgentVault() as vault:
         token = await vault.request_token(
-            scope="secrets:read:production/*", ttl_seconds=1800, description="session of the research agent"
+            scope="secrets:read:production/tavily/*", ttl_seconds=1800, description="session of the research agent"
         )
         openai_key = await vault.get_secret("production/openai/api-key")
 

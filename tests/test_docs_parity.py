@@ -223,6 +223,22 @@ def test_every_command_and_option_is_documented_and_every_documented_one_exists(
         assert documented[option] == options[option], option
 
 
+# Examples
+
+
+def test_the_secrets_that_an_example_reads_are_listed() -> None:
+    """The guide has a row with the paths of each example of the vault, and a line that sets each of them."""
+    page = _text("guides/vault-research-agent.md")
+    read = {
+        path.name: set(re.findall(r'\bpath="(production/[\w/-]+)"|get_secret\("([\w/-]+)"', path.read_text("utf-8")))
+        for path in (ROOT / "examples").glob("vault_*.py")
+    }
+    expected = {name: {one or other for one, other in pairs} for name, pairs in read.items()}
+    rows = re.findall(r"^\| `(vault_\w+\.py)` \| (.+) \|$", page, re.MULTILINE)
+    assert {name: set(re.findall(r"`([\w/-]+)`", cell)) for name, cell in rows} == expected
+    assert set(re.findall(r"authsec secrets set (\S+)$", page, re.MULTILINE)) == set().union(*expected.values())
+
+
 # Telemetry
 
 

@@ -21,6 +21,7 @@ from authsec_server.cli._files import alone
 from authsec_server.credentials import parse
 from authsec_server.db import migrate
 from authsec_server.errors import UnsafeSettingsError
+from authsec_server.keys.masterkey import MAKE_ONE, PUT_BACK
 from authsec_server.settings import ServerSettings
 from authsec_server.testing import LocalPostgres
 
@@ -263,6 +264,35 @@ class TestGrantAdmin:
         printed = site.run("grant-admin", "mallory")
         assert (printed.code, printed.json["code"]) == (2, "configuration")
         assert site.sql("SELECT count(*) FROM operators") == [(1,)]
+
+
+class TestLostMasterKey:
+    """The database is there, and what opens it is not."""
+
+    @pytest.mark.req("RA7")
+    @pytest.mark.parametrize("command", ["serve --port 0", "rotate-keys", "rotate-master-key"])
+    @pytest.mark.parametrize("how", ["gone", "cut", "too long", "a sample"])
+    def test_nobody_is_told_to_make_another(self, site: Site, command: str, how: str) -> None:
+        """That would be the end of what is in the database: the copy has to come back."""
+        file = site.folder / "master.key"
+        if how == "gone":
+            file.unlink()
+        else:
+            text = file.read_text()
+            file.write_text({"cut": text[:30], "too long": text * 30, "a sample": "Example" + text[7:]}[how])
+        printed = site.run(*command.split())
+        assert (printed.code, printed.json["code"]) == (2, "unsafe_settings" if how == "a sample" else "configuration")
+        assert printed.json["message"].endswith(PUT_BACK)
+        assert "Make one" not in printed.json["message"]
+
+    @pytest.mark.req("RA7")
+    def test_before_there_is_a_database_one_is_to_be_made(self, empty: Site) -> None:
+        """Nothing was sealed yet."""
+        empty.folder.mkdir(mode=0o700)
+        (empty.folder / "master.key").touch(mode=0o600)
+        printed = empty.run("init")
+        assert (printed.code, printed.json["code"]) == (2, "configuration")
+        assert printed.json["message"].endswith(MAKE_ONE)
 
 
 class TestRotateKeys:

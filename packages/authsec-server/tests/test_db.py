@@ -93,8 +93,8 @@ def test_what_was_deleted_is_not_in_the_files_any_more(tmp_path: Path) -> None:
             connection.execute(sa.text("CREATE TABLE IF NOT EXISTS kept (text TEXT)"))
             connection.execute(sa.text("INSERT INTO kept VALUES (:text)"), {"text": canary})
 
-        def delete(connection: sa.Connection) -> None:
-            connection.execute(sa.text("DELETE FROM kept"))
+        def delete(connection: sa.Connection) -> int:
+            return connection.execute(sa.text("DELETE FROM kept")).rowcount
 
         database = Database(f"sqlite:///{files[0]}", clock=SYSTEM_CLOCK)
         for on_thread in (True, False):

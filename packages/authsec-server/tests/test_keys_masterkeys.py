@@ -23,6 +23,7 @@ from authsec_server.keys.masterkey import (
 from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.sealing import seal, unseal
 
+WHAT = "this database"
 OLD, NEW, OTHER = MasterKey.generate(), MasterKey.generate(), MasterKey.generate()
 
 
@@ -70,7 +71,7 @@ class TestSeveral:
         ring = MasterKeys([NEW, OLD])
         for key in (NEW, OLD):
             assert unseal(ring, "p", "i", "t", seal(key, "p", "i", "t", b"x")) == b"x"
-        with pytest.raises(WrongMasterKeyError, match=f"{OTHER.id} is missing.*{NEW.id}, {OLD.id}"):
+        with pytest.raises(WrongMasterKeyError, match=rf"key {OTHER.id}, which .* not hold.*{NEW.id}, {OLD.id}\)"):
             unseal(ring, "p", "i", "t", seal(OTHER, "p", "i", "t", b"x"))
         assert (ring.first, ring.ids) == (NEW, (NEW.id, OLD.id))
 
@@ -95,11 +96,11 @@ class TestOneMore:
         """A server needs no restart; the old key stays known, also when it is not in the file any more."""
         ring = MasterKeys.read(file)
         with pytest.raises(WrongMasterKeyError, match=NEW.id):
-            ring.get(NEW.id)
+            ring.get(NEW.id, WHAT)
         replace_master_keys(file, [NEW, OLD])
-        assert (ring.get(NEW.id), ring.first) == (NEW, NEW)
+        assert (ring.get(NEW.id, WHAT), ring.first) == (NEW, NEW)
         replace_master_keys(file, [OTHER])
-        assert [ring.get(key.id) for key in (OTHER, NEW, OLD)] == [OTHER, NEW, OLD]
+        assert [ring.get(key.id, WHAT) for key in (OTHER, NEW, OLD)] == [OTHER, NEW, OLD]
 
     def test_the_same_file_is_not_read_twice(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whoever can write to the database could have it read for each request."""
@@ -113,7 +114,7 @@ class TestOneMore:
         monkeypatch.setattr("authsec_server.keys.masterkeys.read_master_keys", spy)
         for _ in range(100):
             with pytest.raises(WrongMasterKeyError):
-                ring.get(NEW.id)
+                ring.get(NEW.id, WHAT)
         assert len(read) == 1
 
     @pytest.mark.req("RW4")
@@ -126,26 +127,29 @@ class TestOneMore:
             pytest.skip("files have no mode there")
         ring = MasterKeys.read(file)
         with pytest.raises(WrongMasterKeyError):
-            ring.get(NEW.id)
+            ring.get(NEW.id, WHAT)
         if how == "gone":
             file.unlink()
         else:
             file.write_text(text(NEW, OLD) if how == "readable by all" else "garbage")
             file.chmod(0o644 if how == "readable by all" else 0o600)
-        with caplog.at_level(logging.ERROR), pytest.raises(WrongMasterKeyError, match=f"{NEW.id} is missing"):
-            ring.get(NEW.id)
-        assert ring.get(OLD.id) == ring.first == OLD
+        with (
+            caplog.at_level(logging.ERROR),
+            pytest.raises(WrongMasterKeyError, match=f"key {NEW.id}, which .* does not hold"),
+        ):
+            ring.get(NEW.id, WHAT)
+        assert ring.get(OLD.id, WHAT) == ring.first == OLD
         assert how == "gone" or "no further master key" in caplog.text
         assert text(NEW).strip() not in caplog.text
         file.touch()
         file.chmod(0o600)
         file.write_text(text(NEW, OLD))
-        assert ring.get(NEW.id) == NEW
+        assert ring.get(NEW.id, WHAT) == NEW
 
     def test_keys_of_a_setting_stay_as_they_are(self) -> None:
-        """There is no file to look into."""
-        with pytest.raises(WrongMasterKeyError):
-            MasterKeys([OLD]).get(NEW.id)
+        """There is no file to look into: the setting is named."""
+        with pytest.raises(WrongMasterKeyError, match="AUTHSEC_SERVER_MASTER_KEY does not hold"):
+            MasterKeys([OLD]).get(NEW.id, WHAT)
 
 
 class TestReplacing:

@@ -189,9 +189,12 @@ def test_nothing_of_a_value_is_logged_or_audited(terminal: Terminal, caplog: pyt
 
 
 def _approve(authority: RunningAuthority, approval_id: str) -> None:
-    """Let an operator approve who had no part in onboarding the agent."""
-    made = authority.client.post("/operators", json={"name": f"approver {approval_id}", "role": "operator"})
-    operator = made.raise_for_status().json()["operator_id"]
-    token = authority.client.post(f"/operators/{operator}/tokens", json={}).raise_for_status().json()["token"]
+    """Let an operator approve who had no part in onboarding the agent, with a token that they made for themselves."""
+    made = authority.client.post("/operators", json={"name": f"approver {approval_id}", "role": "admin"})
+    tokens = f"/operators/{made.raise_for_status().json()['operator_id']}/tokens"
+    bearer: dict[str, str] = {}
+    for _ in range(2):
+        token = authority.client.post(tokens, json={}, headers=bearer).raise_for_status().json()["token"]
+        bearer = {"Authorization": f"Bearer {token}"}
     url = f"{authority.base_url}/v1/approvals/{approval_id}/approve"
-    authority.client.post(url, json={}, headers={"Authorization": f"Bearer {token}"}).raise_for_status()
+    authority.client.post(url, json={}, headers=bearer).raise_for_status()

@@ -13,4 +13,4 @@ def test_a_list_makes_nobody_wait() -> None:
     request = VaultRequest(
         presented=Presented(credential=credentials.generate("agent-key"), client_id="a", address=None), request_id="r"
     )
-    assert ListQuestion(request, bytes, "production").wants == ()
+    assert ListQuestion(request, credentials.Pepper(bytes(32)), "production").wants == ()

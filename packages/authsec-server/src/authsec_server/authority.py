@@ -33,7 +33,7 @@ from authsec_server.issuers.rules import Own
 from authsec_server.issuers.service import Issuers
 from authsec_server.issuers.tokens import ForeignTokens
 from authsec_server.keys.keyring import Keyring
-from authsec_server.keys.masterkey import parse_master_keys
+from authsec_server.keys.masterkey import MAKE_ONE, PUT_BACK, parse_master_keys
 from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.rotation import Timing
 from authsec_server.keys.sealing import PEPPER, seal, unseal
@@ -187,9 +187,9 @@ class Authority:
         """
         database = database_of(settings, clock, observer)
         try:
-            masters = _master_keys(settings)
             row = await _server_row(database)
             _check_server(row, settings)
+            masters = _master_keys(settings, otherwise=PUT_BACK)
             pepper = Pepper(
                 unseal(masters, purpose=PEPPER, identifier=PEPPER, tenant=row.tenant_id, sealed=bytes(row.pepper))
             )
@@ -276,7 +276,7 @@ async def initialise(
         ConfigurationError: The master key is missing or unsafe.
         StorageUnavailableError: The database cannot be reached.
     """
-    masters = _master_keys(settings)
+    masters = _master_keys(settings, otherwise=MAKE_ONE)
     database = database_of(settings, clock)
     try:
         await _refuse_if_made(database)
@@ -350,12 +350,12 @@ def _check_server(row: Any, settings: ServerSettings) -> None:
         )
 
 
-def _master_keys(settings: ServerSettings) -> MasterKeys:
+def _master_keys(settings: ServerSettings, *, otherwise: str) -> MasterKeys:
     if settings.master_key is not None:
-        return MasterKeys(parse_master_keys(settings.master_key.get_secret_value()))
+        return MasterKeys(parse_master_keys(settings.master_key.get_secret_value(), otherwise=otherwise))
     if settings.master_key_file is None:
         raise ConfigurationError("set AUTHSEC_SERVER_MASTER_KEY_FILE or AUTHSEC_SERVER_MASTER_KEY")
-    return MasterKeys.read(settings.master_key_file)
+    return MasterKeys.read(settings.master_key_file, otherwise=otherwise)
 
 
 def _limits(settings: ServerSettings, clock: Clock, observer: Observer) -> Limits:

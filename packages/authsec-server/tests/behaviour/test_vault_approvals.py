@@ -10,7 +10,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from behaviour.support import Call, Site, at_once, inside
-from behaviour.vault_support import WHOLE, ask, code_of, read, say, secret, token
+from behaviour.vault_support import WHOLE, approver, ask, code_of, id_of, read, say, secret, token
 
 from authsec_core.wire import format_time
 from authsec_server.authority import Authority
@@ -65,7 +65,7 @@ def wish(site: Site, tier: str, **more: Any) -> Wish:
 def operators(site: Site, count: int) -> list[str]:
     """Return the tokens of so many operators who have onboarded nobody."""
     known = len(site.admin("GET", "/operators", params={"limit": 200})["items"])
-    return [site.operator("operator", name=f"operator {known + number}")[1] for number in range(count)]
+    return [approver(site, f"operator {known + number}") for number in range(count)]
 
 
 def test_a_sensitive_secret_takes_one_operator(site: Site) -> None:
@@ -167,16 +167,125 @@ def test_who_has_had_a_key_in_hand_cannot_approve(site: Site) -> None:
     assert waiting.decide("approve", free).status_code == 200
 
 
+def new_key(site: Site, agent: OnboardedAgent, by: str) -> str:
+    """Let an operator make a key of the agent, and return it."""
+    url = f"{site.authority.base_url}/api/v1/clients/{agent.client_id}/keys"
+    reply = site.http.post(url, json={}, headers={"Authorization": f"Bearer {by}"})
+    return str(reply.json()["agent_key"])
+
+
 def test_who_approved_cannot_fetch_it(site: Site) -> None:
-    """A key that one of them has made since then is no good for it, and the agent's own still is."""
+    """No key is good for it but the one that it was asked for with; with another one the same is another wish."""
+    waiting = wish(site, "sensitive")
+    one, other = operators(site, 2)
+    waiting.decide("approve", one)
+    for maker in (one, other):
+        key = new_key(site, waiting.agent, maker)
+        reply = say(site, "POST", "/tokens", key, json={"approval_id": waiting.id})
+        assert (reply.status_code, code_of(reply)) == (403, "APPROVAL_REQUIRED")
+        again = say(site, "POST", "/tokens", key, json={"scopes": [f"secrets:read:{waiting.path}"]}).json()
+        assert (again["status"], again["approval_id"] == waiting.id) == ("pending", False)
+    denied = [entry["reason"] for entry in waiting.entries("vault.token.issue")]
+    assert denied == ["approval_required"] * 2
+    assert waiting.redeem().json()["requires_approval"] is False
+
+
+def test_what_was_asked_for_with_a_key_ends_with_it(site: Site) -> None:
+    """It cannot be fetched any more, and does not count among those that are open."""
     waiting = wish(site, "sensitive")
     (operator,) = operators(site, 1)
     waiting.decide("approve", operator)
-    url = f"{site.authority.base_url}/api/v1/clients/{waiting.agent.client_id}/keys"
-    key = site.http.post(url, json={}, headers={"Authorization": f"Bearer {operator}"}).json()["agent_key"]
-    reply = say(site, "POST", "/tokens", key, json={"approval_id": waiting.id})
-    assert (reply.status_code, code_of(reply)) == (403, "APPROVAL_REQUIRED")
-    assert waiting.redeem().json()["requires_approval"] is False
+    scope = f"secrets:read:{waiting.path}"
+    for number in range(31):
+        ask(site, waiting.agent, scope, ttl=number + 1)
+    key = new_key(site, waiting.agent, operator)
+    site.admin("POST", f"/clients/{waiting.agent.client_id}/keys/{waiting.agent.key_id}/revoke")
+    assert waiting.redeem().status_code == 401
+    assert say(site, "POST", "/tokens", key, json={"scopes": [scope]}).json()["status"] == "pending"
+
+
+def test_who_made_an_operators_token_has_it_in_hand(site: Site) -> None:
+    """One person with two tokens is one: who onboarded the agent, or has approved, does not approve with another's."""
+    waiting = wish(site, "critical")
+    _, lent = site.operator("operator", name=f"lent {waiting.id}")
+    assert waiting.decide("approve", lent).status_code == 403
+    _, boss = site.operator("admin", name=f"boss {waiting.id}")
+    own = made_by(boss, site, f"boss {waiting.id}")
+    one, two = (made_by(own, site, f"{which} of boss {waiting.id}") for which in ("one", "two"))
+    assert waiting.decide("approve", one).json()["status"] == "pending"
+    for bearer in (two, own):
+        reply = waiting.decide("approve", bearer)
+        assert (reply.status_code, code_of(reply)) == (403, "SCOPE_DENIED")
+    (free,) = operators(site, 1)
+    assert waiting.decide("approve", free).json()["status"] == "approved"
+    said = [
+        (entry.get("reason"), entry["details"]["token_id"], entry["details"]["token_made_by"])
+        for entry in waiting.entries("vault.approval.approve")
+    ]
+    boss_name = f"boss {waiting.id}"
+    assert said[:4] == [
+        ("own_agent", id_of(lent), "admin"),
+        (None, id_of(one), boss_name),
+        ("own_vote", id_of(two), boss_name),
+        ("own_vote", id_of(own), boss_name),
+    ]
+
+
+def made_by(maker: str, site: Site, name: str) -> str:
+    """Return a token of the operator of this name, who may be new, made with this one."""
+    with httpx.Client(
+        base_url=f"{site.authority.base_url}/api/v1", headers={"Authorization": f"Bearer {maker}"}
+    ) as http:
+        known = {item["name"]: item["operator_id"] for item in http.get("/operators?limit=200").json()["items"]}
+        found = (
+            known.get(name) or http.post("/operators", json={"name": name, "role": "operator"}).json()["operator_id"]
+        )
+        return str(http.post(f"/operators/{found}/tokens", json={}).json()["token"])
+
+
+def test_anybody_may_say_no(site: Site) -> None:
+    """Also who could not approve: to be stopped by one of them harms nobody."""
+    waiting = wish(site, "critical")
+    _, lent = site.operator("operator", name=f"lent {waiting.id}")
+    assert waiting.decide("deny", lent).json()["status"] == "denied"
+
+
+@pytest.mark.parametrize("ended", [{"enabled": False}, {"role": "auditor"}], ids=str)
+def test_a_consent_ends_with_the_right_to_give_it(timed: Site, ended: dict[str, Any]) -> None:
+    """Before the second one and after it: then another operator is needed, and who is let in again says it again."""
+    waiting, decided = wish(timed, "critical"), wish(timed, "critical")
+    one, two, three = operators(timed, 3)
+    for each in (waiting, decided):
+        each.decide("approve", one)
+    decided.decide("approve", two)
+    timed.fake.advance(DELAY)
+    name = waiting.shown()["votes"][0]["operator"]
+    known = timed.admin("GET", "/operators", params={"limit": 200})["items"]
+    (operator_id,) = [item["operator_id"] for item in known if item["name"] == name]
+    timed.admin("PATCH", f"/operators/{operator_id}", json=ended)
+    assert waiting.decide("approve", two).json()["status"] == "pending"
+    assert decided.redeem().json()["status"] == "pending"
+    (change,) = timed.entries(action="operator.update")[-1:]
+    assert set(change["details"]["consents_ended"]) == {waiting.id, decided.id}
+    timed.admin("PATCH", f"/operators/{operator_id}", json={"enabled": True, "role": "operator"})
+    assert decided.redeem().json()["status"] == "pending"
+    assert waiting.decide("approve", one).json()["status"] == "approved"
+    assert decided.decide("approve", three).json()["status"] == "approved"
+    assert decided.redeem().json()["good_from"] == format_time(timed.clock.wall() + DELAY)
+
+
+@pytest.mark.inside
+def test_a_token_that_nobody_is_known_to_have_made_is_in_the_way(timed: Site) -> None:
+    """Of a release that did not note it: anybody may have it, so that none can approve with it."""
+    waiting = wish(timed, "sensitive")
+    (operator,) = operators(timed, 1)
+
+    async def forget(authority: Authority) -> None:
+        forgotten = sa.update(tables.operator_tokens).values(created_by=None)
+        await authority.database.write(lambda connection: connection.execute(forgotten))
+
+    inside(timed, forget)
+    assert waiting.decide("approve", operator).status_code == 409
 
 
 def register(site: Site, agent: OnboardedAgent, by: str) -> None:

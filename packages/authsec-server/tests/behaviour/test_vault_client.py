@@ -13,7 +13,7 @@ import httpx
 import pytest
 from behaviour.support import Site
 from behaviour.vault import text_of, vault_entries
-from behaviour.vault_support import WHOLE, say
+from behaviour.vault_support import WHOLE, approver, say
 
 from authsec_core import (
     AgentVault,
@@ -230,7 +230,7 @@ def test_a_sensitive_secret_is_had_once_it_is_approved(world: World) -> None:
     approval_id = asked.value.approval_id
     with pytest.raises(ApprovalRequiredError):
         vault.request_token(scope, approval_id=approval_id)
-    _, operator = world.site.operator("operator", name=f"for {world.path}")
+    operator = approver(world.site, f"for {world.path}")
     assert say(world.site, "POST", f"/approvals/{approval_id}/approve", operator).status_code == 200
     token = vault.request_token(scope, approval_id=approval_id)
     assert vault.get_secret(path, token=token).value == "sk-payments"

@@ -38,6 +38,15 @@ def token(site: Site, agent: OnboardedAgent, *scopes: str, **more: Any) -> str:
     return str(reply.json()["token"])
 
 
+def approver(site: Site, name: str) -> str:
+    """Return an operator's token that nobody else has had in hand: one that they made for themselves."""
+    operator, first = site.operator("admin", name=name)
+    url = f"{site.authority.base_url}/api/v1/operators/{operator}/tokens"
+    own = site.http.post(url, json={}, headers={"Authorization": f"Bearer {first}"}).json()["token"]
+    site.admin("PATCH", f"/operators/{operator}", json={"role": "operator"})
+    return str(own)
+
+
 def id_of(credential: str) -> str:
     """Return the public name of a credential."""
     return credential.partition(".")[0]

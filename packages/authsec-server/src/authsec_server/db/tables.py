@@ -127,6 +127,7 @@ operator_tokens = sa.Table(
     sa.Column("label", sa.Text, nullable=False),
     sa.Column("mac", sa.LargeBinary, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("created_by", sa.Text),  # which operator has seen it, too; empty: it was made on the host
     sa.Column("not_after", sa.Double),
     sa.Column("revoked_at", sa.Double),
 )
@@ -312,6 +313,7 @@ approvals = sa.Table(
     METADATA,
     sa.Column("approval_id", sa.Text, primary_key=True),
     sa.Column("client_id", sa.ForeignKey("clients.client_id"), nullable=False),
+    sa.Column("key_id", sa.Text, nullable=False),  # what it was asked for with: with that alone can the token be had
     sa.Column("access_tier", sa.Text, nullable=False),
     sa.Column("wanted", _Json, nullable=False),  # the token, as it was asked for
     sa.Column("status", sa.Text, nullable=False),
@@ -329,6 +331,7 @@ approval_votes = sa.Table(
     METADATA,
     sa.Column("approval_id", sa.ForeignKey("approvals.approval_id"), primary_key=True),
     sa.Column("operator_id", sa.ForeignKey("operators.operator_id"), primary_key=True),
+    sa.Column("token_id", sa.ForeignKey("operator_tokens.token_id"), nullable=False),  # what it was said with
     sa.Column("decision", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("at", sa.Double, nullable=False),

@@ -25,14 +25,25 @@ from authsec_core._signing import base64url
 from authsec_core.errors import ConfigurationError
 from authsec_server.errors import UnsafeSettingsError
 
-__all__ = ["MasterKey", "create_master_key", "parse_master_keys", "read_master_keys", "replace_master_keys"]
+__all__ = [
+    "MAKE_ONE",
+    "PUT_BACK",
+    "MasterKey",
+    "create_master_key",
+    "parse_master_keys",
+    "read_master_keys",
+    "replace_master_keys",
+]
+
+# What to do where there is no good one: it depends on whether there is a database that somebody's master key sealed.
+MAKE_ONE: Final = (
+    'Make one with: python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
+)
+PUT_BACK: Final = "Put your copy of it back: a new master key opens nothing of the database that is there"
 
 _SIZE: Final = 32  # bytes
 _LARGEST_FILE: Final = 1024  # bytes; more is some other file
 _FEWEST_VALUES: Final = 16  # different bytes, and steps between them, among 32: chance never gives fewer
-_HOW_TO_MAKE_ONE: Final = (
-    'Make one with: python -c "import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())"'
-)
 _TELLTALE: Final = ("changeme", "default", "example", "insecure", "masterkey", "password")
 
 
@@ -50,9 +61,9 @@ class MasterKey:
 
     def __init__(self, key: bytes) -> None:
         if len(key) != _SIZE:
-            raise ConfigurationError(f"the master key must be {_SIZE} bytes. {_HOW_TO_MAKE_ONE}")
+            raise ConfigurationError(f"the master key must be {_SIZE} bytes")
         if _is_guessable(key):
-            raise UnsafeSettingsError(f"the master key can be guessed. {_HOW_TO_MAKE_ONE}")
+            raise UnsafeSettingsError("the master key can be guessed")
         self._key = key
         self.id: Final = hashlib.sha256(key).hexdigest()[:8]
 
@@ -71,9 +82,9 @@ class MasterKey:
         """
         key = _decoded(text.strip())
         if key is None:  # raised out here: the decoder's own error quotes what it was given
-            raise ConfigurationError(f"the master key is not {_SIZE} bytes as base64url. {_HOW_TO_MAKE_ONE}")
+            raise ConfigurationError(f"the master key is not {_SIZE} bytes as base64url")
         if any(word in text.lower() for word in _TELLTALE):
-            raise UnsafeSettingsError(f"the master key is a sample text. {_HOW_TO_MAKE_ONE}")
+            raise UnsafeSettingsError("the master key is a sample text")
         return cls(key)
 
     def reveal(self) -> bytes:
@@ -99,18 +110,27 @@ class MasterKey:
         raise TypeError("a master key is not pickled: let the other process read it for itself")
 
 
-def parse_master_keys(text: str) -> tuple[MasterKey, ...]:
+def parse_master_keys(text: str, *, otherwise: str = PUT_BACK) -> tuple[MasterKey, ...]:
     """Read one or several master keys, which white space divides.
+
+    Args:
+        otherwise: What the message says to do.
 
     Raises:
         ConfigurationError: One of them is not 32 bytes as base64url, or there is none.
         UnsafeSettingsError: One was not made by chance.
     """
-    return tuple(dict.fromkeys(MasterKey.parse(part) for part in text.split() or [text]))
+    try:
+        return tuple(dict.fromkeys(MasterKey.parse(part) for part in text.split() or [text]))
+    except ConfigurationError as exc:
+        raise type(exc)(f"{exc.message}. {otherwise}") from None
 
 
-def read_master_keys(path: Path) -> tuple[MasterKey, ...]:
+def read_master_keys(path: Path, *, otherwise: str = PUT_BACK) -> tuple[MasterKey, ...]:
     """Read the master keys from a file that nobody else can read: one, or several in lines of their own.
+
+    Args:
+        otherwise: What the message says to do where there is none that is good.
 
     Raises:
         ConfigurationError: There is no such file, or it holds something else.
@@ -122,13 +142,15 @@ def read_master_keys(path: Path) -> tuple[MasterKey, ...]:
         with open(descriptor, "rb") as file:
             _refuse_exposed(path, os.fstat(descriptor))
             raw = file.read(_LARGEST_FILE + 1)
+    except FileNotFoundError as exc:
+        raise ConfigurationError(f"there is no master key file {str(path)!r}. {otherwise}") from exc
     except OSError as exc:
         why = exc.strerror or "it cannot be read"
         raise ConfigurationError(f"the master key file {str(path)!r} cannot be read: {why}") from exc
     if len(raw) > _LARGEST_FILE:  # else the last key could be cut
-        raise ConfigurationError(f"the master key file {str(path)!r} is too long: it is some other file")
+        raise ConfigurationError(f"the master key file {str(path)!r} is too long: it is some other file. {otherwise}")
     try:
-        return parse_master_keys(raw.decode("ascii", "replace"))
+        return parse_master_keys(raw.decode("ascii", "replace"), otherwise=otherwise)
     except ConfigurationError as exc:
         raise type(exc)(f"in the file {str(path)!r}: {exc.message}") from None
 

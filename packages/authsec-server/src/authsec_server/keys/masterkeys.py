@@ -14,7 +14,7 @@ from pathlib import Path
 
 from authsec_core.errors import ConfigurationError
 from authsec_server.errors import WrongMasterKeyError
-from authsec_server.keys.masterkey import MasterKey, read_master_keys
+from authsec_server.keys.masterkey import PUT_BACK, MasterKey, read_master_keys
 
 __all__ = ["MasterKeys"]
 
@@ -41,13 +41,13 @@ class MasterKeys:
         self._read: tuple[int, ...] | None = None  # which file was read last
 
     @classmethod
-    def read(cls, path: Path) -> MasterKeys:
+    def read(cls, path: Path, *, otherwise: str = PUT_BACK) -> MasterKeys:
         """Read them from a file, and more from the same file when they are needed.
 
         Raises:
             ConfigurationError, UnsafeSettingsError: As `read_master_keys`.
         """
-        return cls(read_master_keys(path), path=path)
+        return cls(read_master_keys(path, otherwise=otherwise), path=path)
 
     @property
     def first(self) -> MasterKey:
@@ -59,17 +59,21 @@ class MasterKeys:
         """The ids of all that are known."""
         return tuple(self._known)
 
-    def get(self, key_id: str) -> MasterKey:
+    def get(self, key_id: str, what: str) -> MasterKey:
         """Return the key of this id. Reads the file again if it is not known, and the file is another one by now.
+
+        Args:
+            what: Is sealed with it, for the message.
 
         Raises:
             WrongMasterKeyError: There is none. Nothing is ever made up for it.
         """
         known = self._known.get(key_id) or self._read_again().get(key_id)
         if known is None:
+            where = "AUTHSEC_SERVER_MASTER_KEY" if self._path is None else f"the file {str(self._path)!r}"
             raise WrongMasterKeyError(
-                f"the master key {key_id} is missing, and this server has {', '.join(self.ids)}: set the master key "
-                "that belongs to this database"
+                f"{what} is sealed with master key {key_id}, which {where} does not hold (this server has "
+                f"{', '.join(self.ids)}): put that key there, from your copy; no other opens it"
             )
         return known
 

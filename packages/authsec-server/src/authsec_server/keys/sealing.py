@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_core.errors import ConfigurationError
 from authsec_server.db.tables import server
-from authsec_server.errors import UnsealError, WrongMasterKeyError
+from authsec_server.errors import UnsealError
 from authsec_server.keys.masterkey import MasterKey
 from authsec_server.keys.masterkeys import MasterKeys
 
@@ -28,6 +28,7 @@ __all__ = ["DATA_KEY", "PEPPER", "SIGNING_KEY", "seal", "sealed_pepper", "sealed
 PEPPER: Final = "pepper"
 SIGNING_KEY: Final = "signing key"
 DATA_KEY: Final = "vault data key"
+_THIS_DATABASE: Final = "this database"  # what sealed the pepper seals everything
 _VERSION: Final = b"\x01"
 _NONCE: Final = 12  # bytes
 _TAG: Final = 16  # bytes
@@ -52,10 +53,7 @@ def unseal(masters: MasterKeys, purpose: str, identifier: str, tenant: str, seal
     what = f"the {purpose} {identifier!r}"
     if len(sealed) < _HEADER + _NONCE + _TAG or not sealed.startswith(_VERSION):
         raise UnsealError(f"{what} was cut, or was not sealed by this release: restore it from a backup")
-    try:
-        master = masters.get(sealed_with(sealed))
-    except WrongMasterKeyError as exc:
-        raise WrongMasterKeyError(f"{what} cannot be unsealed: {exc.message}") from None
+    master = masters.get(sealed_with(sealed), _THIS_DATABASE if purpose == PEPPER else what)
     header, nonce, ciphertext = sealed[:_HEADER], sealed[_HEADER : _HEADER + _NONCE], sealed[_HEADER + _NONCE :]
     try:
         return AESGCM(master.reveal()).decrypt(nonce, ciphertext, _bound(header, purpose, identifier, tenant))
@@ -79,7 +77,7 @@ async def sealing_key(connection: AsyncConnection, masters: MasterKeys) -> Maste
     Raises:
         WrongMasterKeyError: This server has not got it.
     """
-    return masters.get(sealed_with(await sealed_pepper(connection)))
+    return masters.get(sealed_with(await sealed_pepper(connection)), _THIS_DATABASE)
 
 
 async def sealed_pepper(connection: AsyncConnection) -> bytes:

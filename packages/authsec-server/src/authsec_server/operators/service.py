@@ -22,10 +22,11 @@ from authsec_server.db.engine import Database
 from authsec_server.db.tables import operator_tokens, operators
 from authsec_server.errors import ConflictError, InvalidRequestError, NotFoundError
 from authsec_server.limits.service import Limits
-from authsec_server.operators.access import OPERATOR_ROLES, Access, OperatorRole
+from authsec_server.operators.access import OPERATOR_ROLES, Access, OperatorRole, allows
 from authsec_server.operators.admission import Admission
 from authsec_server.operators.values import Operator, OperatorToken, operator_of, token_of
 from authsec_server.pages import Page, Paging, fetch_page
+from authsec_server.vault.approvals import end_consents
 
 __all__ = ["Operators"]
 
@@ -86,6 +87,8 @@ class Operators:
         self, caller: Caller, operator_id: str, *, role: OperatorRole | None = None, enabled: bool | None = None
     ) -> Operator:
         """Give an operator another role, disable them, or let them in again. What they are already is no change.
+
+        Who may not approve any more has not approved either, as far as nothing has come of it yet.
 
         Raises:
             NotFoundError: There is none.
@@ -212,6 +215,7 @@ class Operators:
                 label=label,
                 mac=credentials.mac(self._pepper, "operator-token", credential),
                 created_at=token.created_at,
+                created_by=caller.actor.name if caller.actor.kind == "operator" else "",
                 not_after=not_after,
             )
         )
@@ -271,11 +275,14 @@ async def _update(
         .values(role=after.role, enabled=after.enabled)
     )
     await _refuse_lockout(change, before)
-    details = {
+    details: dict[str, Any] = {
         name: {"from": getattr(before, name), "to": getattr(after, name)}
         for name in ("role", "enabled")
         if getattr(before, name) != getattr(after, name)
     }
+    may_approve = after.enabled and allows(after.role, "manage")
+    if not may_approve and (ended := await end_consents(change.connection, operator_id)):
+        details["consents_ended"] = ended
     change.record(_entry("operator.update", caller, after, details))
     return after
 

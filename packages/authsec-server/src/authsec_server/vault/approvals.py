@@ -1,8 +1,9 @@
 """Consent to tokens for secrets above `standard`: who has to give it, and when is it good? Rules and facts.
 
 A sensitive secret takes one operator. A critical one takes two, and then a delay in which somebody may notice. Neither
-can be somebody who has, or had, a key of the agent in hand: they would be asking themselves. Nor can the token be
-fetched with a key that one of them has made since.
+can be somebody who has, or had, a key of the agent in hand: they would be asking themselves. Who made another
+operator's token has that in hand, and counts as them. The token can be fetched with the key alone that it was asked for
+with, since one of them may have made another one.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authsec_server.db.tables import approval_votes, approvals, client_keys, operators
+from authsec_server.db.tables import approval_votes, approvals, operator_tokens, operators
 from authsec_server.vault.policy import AccessTier
 from authsec_server.vault.wanted import WantedToken
 
@@ -23,8 +25,8 @@ __all__ = [
     "ApprovalState",
     "Vote",
     "approval_of",
+    "end_consents",
     "read_approvals",
-    "read_makers",
     "read_open",
     "votes_of",
 ]
@@ -39,10 +41,12 @@ class Vote:
 
     Attributes:
         operator: Their name.
+        token_maker: Who made the token that they said it with; empty where it was made on the host.
         at: Epoch seconds.
     """
 
     operator: str
+    token_maker: str
     decision: Literal["approve", "deny"]
     reason: str
     at: float
@@ -53,12 +57,14 @@ class Approval:
     """A token that was asked for and needs consent. Instants are epoch seconds.
 
     Attributes:
+        key_id: The agent key that it was asked for with.
         approved_at: When the last one who was needed said yes.
         token_id: What it was redeemed for.
     """
 
     approval_id: str
     client_id: str
+    key_id: str
     tier: AccessTier
     wanted: WantedToken
     status: Literal["pending", "approved", "denied", "redeemed"]
@@ -89,6 +95,7 @@ def approval_of(row: Any) -> Approval:
     return Approval(
         approval_id=row.approval_id,
         client_id=row.client_id,
+        key_id=row.key_id,
         tier=row.access_tier,
         wanted=WantedToken.of(row.wanted),
         status=row.status,
@@ -116,22 +123,45 @@ def read_open(connection: sa.Connection, client_ids: Collection[str]) -> dict[st
     return found
 
 
-def read_makers(connection: sa.Connection, key_ids: Collection[str]) -> dict[str, str | None]:
-    """Return who made each of these agent keys, by their ids. A `Reader` of the ledger."""
-    query = sa.select(client_keys.c.key_id, client_keys.c.created_by).where(client_keys.c.key_id.in_(key_ids))
-    return {row.key_id: row.created_by for row in connection.execute(query)}
-
-
 def votes_of(connection: sa.Connection, approval_ids: Collection[str]) -> dict[str, tuple[Vote, ...]]:
-    """Return what operators said to each of these approvals, in that order. A `Reader` of the ledger."""
+    """Return what operators said to each of these approvals, in that order."""
     query = (
-        sa.select(approval_votes, operators.c.name)
+        sa.select(approval_votes, operators.c.name, operator_tokens.c.created_by)
         .join(operators, operators.c.operator_id == approval_votes.c.operator_id)
+        .join(operator_tokens, operator_tokens.c.token_id == approval_votes.c.token_id)
         .where(approval_votes.c.approval_id.in_(approval_ids))
         .order_by(approval_votes.c.at)
     )
     found: dict[str, tuple[Vote, ...]] = {}
     for row in connection.execute(query):
-        vote = Vote(operator=row.name, decision=row.decision, reason=row.reason, at=row.at)
+        vote = Vote(
+            operator=row.name,
+            token_maker=row.created_by or "",
+            decision=row.decision,
+            reason=row.reason,
+            at=row.at,
+        )
         found[row.approval_id] = (*found.get(row.approval_id, ()), vote)
     return found
+
+
+async def end_consents(connection: AsyncConnection, operator_id: str) -> list[str]:
+    """Take back what this operator consented to and no token has come of yet, and return the ids of the approvals.
+
+    Somebody else is needed then. Who said no has still said it.
+    """
+    query = (
+        sa.select(approvals.c.approval_id)
+        .join(approval_votes)
+        .where(
+            approval_votes.c.operator_id == operator_id,
+            approval_votes.c.decision == "approve",
+            approvals.c.status.in_(("pending", "approved")),
+        )
+    )
+    ended = list((await connection.execute(query.order_by(approvals.c.created_at))).scalars())
+    of_theirs = (approval_votes.c.operator_id == operator_id, approval_votes.c.approval_id.in_(ended))
+    await connection.execute(sa.delete(approval_votes).where(*of_theirs))
+    reopened = {"status": "pending", "approved_at": None}
+    await connection.execute(sa.update(approvals).where(approvals.c.approval_id.in_(ended)).values(reopened))
+    return ended

@@ -17,7 +17,7 @@ from authsec_server import checks
 from authsec_server.audit.entry import Caller, Entry
 from authsec_server.audit.ledger import Change, Ledger
 from authsec_server.db.engine import Database
-from authsec_server.db.tables import approval_votes, approvals, client_keys, clients
+from authsec_server.db.tables import approval_votes, approvals, client_keys, clients, operator_tokens
 from authsec_server.errors import ConflictError, ForbiddenError, NotFoundError
 from authsec_server.pages import Page, Paging, fetch_page
 from authsec_server.vault.approvals import NEEDED, Approval, ApprovalState, Vote, approval_of, votes_of
@@ -26,6 +26,12 @@ __all__ = ["ApprovalRecord", "Approvers", "Say"]
 
 Say = Literal["approve", "deny"]
 _ACTIONS: Final[dict[Say, str]] = {"approve": "vault.approval.approve", "deny": "vault.approval.deny"}
+_FORBIDDEN: Final[dict[str, str]] = {
+    "own_agent": "whoever onboarded an agent or made a key for it cannot approve what it asks for, neither with a token"
+    " of their own nor with one that they made: ask another operator",
+    "own_vote": "whoever made an operator's token has it in hand, and one of the two has approved this already: ask"
+    " another operator",
+}
 _STANDS_AS: Final[dict[Say, Literal["approved", "denied"]]] = {"approve": "approved", "deny": "denied"}
 
 
@@ -66,8 +72,10 @@ class Approvers:
         Raises:
             InvalidRequestError: The reason is not one line of visible characters.
             NotFoundError: There is no such approval.
-            ForbiddenError: The operator has had a key of the agent in hand; that they tried is in the audit.
-            ConflictError: It was decided on, or has ended, or this operator has had a say before.
+            ForbiddenError: Who has the operator's token in hand has had a key of the agent, too, or has approved
+                before; that they tried is in the audit.
+            ConflictError: It was decided on, or has ended, or this operator has had a say before; or it is not known
+                who made the token.
         """
         checks.label(reason, field="reason")
 
@@ -75,21 +83,26 @@ class Approvers:
             record = await _find(change.connection, approval_id)
             approval = record.approval
             _require_open(record, caller, change.at)
-            if say == "approve" and await _had_a_key(change, approval.client_id, caller.actor.name):
-                change.record(_entry(say, caller, approval, reason="own_agent"))
-                return ForbiddenError(
-                    "whoever onboarded an agent or made a key for it cannot approve what it asks for: ask another one"
-                )
+            maker = await _maker(change, caller)
+            with_what = {"token_id": caller.token_id, "token_made_by": maker}
+            if say == "approve" and (why := await _why_not(change, record, caller.actor.name, maker)):
+                change.record(_entry(say, caller, approval, reason=why, details=with_what))
+                return ForbiddenError(_FORBIDDEN[why])
             await change.connection.execute(
                 sa.insert(approval_votes).values(
-                    approval_id=approval_id, operator_id=caller.actor.id, decision=say, reason=reason, at=change.at
+                    approval_id=approval_id,
+                    operator_id=caller.actor.id,
+                    token_id=caller.token_id,
+                    decision=say,
+                    reason=reason,
+                    at=change.at,
                 )
             )
             if say == "deny" or _approving(record) + 1 >= NEEDED[approval.tier]:
                 await _settle(change, approval, say)
             after = await _find(change.connection, approval_id)
             said = {"status": after.approval.status, "reason": reason}
-            change.record(_entry(say, caller, approval, details=said))
+            change.record(_entry(say, caller, approval, details={**said, **with_what}))
             return after
 
         outcome = await self._ledger.change(work, by=caller)
@@ -106,8 +119,27 @@ def _require_open(record: ApprovalRecord, caller: Caller, now: float) -> None:
         raise ConflictError("you have had your say: another operator is needed")
 
 
-async def _had_a_key(change: Change, client_id: str, operator: str) -> bool:
-    """Return whether this operator has, or had, what the agent proves itself with."""
+async def _maker(change: Change, caller: Caller) -> str | None:
+    """Return who made the token that the operator says it with: empty where it was made on the host."""
+    query = sa.select(operator_tokens.c.created_by).where(operator_tokens.c.token_id == caller.token_id)
+    maker: str | None = (await change.connection.execute(query)).scalar_one()
+    return maker
+
+
+async def _why_not(change: Change, record: ApprovalRecord, operator: str, maker: str | None) -> str | None:
+    if maker is None:
+        # Of a release that did not note it, and so perhaps whoever asks.
+        raise ConflictError("it is not known who made this token of yours: have another one made")
+    hands = {operator, maker} - {""}
+    if hands & await _had_a_key(change, record.approval.client_id):
+        return "own_agent"
+    if any(hands & {vote.operator, vote.token_maker} for vote in record.votes):
+        return "own_vote"
+    return None
+
+
+async def _had_a_key(change: Change, client_id: str) -> set[str | None]:
+    """Return who has, or had, what the agent proves itself with."""
     made = sa.select(client_keys.c.created_by, client_keys.c.created_at).where(client_keys.c.client_id == client_id)
     client = (await change.connection.execute(sa.select(clients).where(clients.c.client_id == client_id))).one()
     makers = {client.created_by}
@@ -116,7 +148,7 @@ async def _had_a_key(change: Change, client_id: str, operator: str) -> bool:
             # Of a release that did not note it, and so perhaps this operator.
             raise ConflictError("it is not known who made one of the agent's keys: onboard the agent anew")
         makers.add(key.created_by)
-    return operator in makers
+    return makers
 
 
 def _approving(record: ApprovalRecord) -> int:

@@ -15,7 +15,7 @@ from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.credentials import Pepper
 from authsec_server.errors import RefusedError
 from authsec_server.ids import random_uuid
-from authsec_server.vault.approvals import Approval, read_approvals, read_makers, read_open, votes_of
+from authsec_server.vault.approvals import Approval, read_approvals, read_open
 from authsec_server.vault.policy import AccessTier, Holder, VaultToken, higher
 from authsec_server.vault.questions import VaultQuestion, VaultRequest, read_tokens
 from authsec_server.vault.reach import read_tiers, tier_of
@@ -120,9 +120,11 @@ class IssueQuestion(_Asks):
         if tier == "standard":
             grant = Grant(client_id=client_id, key_id=holder.key_id, wanted=wanted, tier=tier, at=slot.at)
             return self._granted(holder, grant)
-        living = [each for each in slot.found.get(self._open, ()) if each.state(slot.at) != "ended"]
+        keys = {key.key_id for key in holder.client.keys if key.is_live(slot.at)}
+        found: tuple[Approval, ...] = slot.found.get(self._open, ())
+        living = [each for each in found if each.key_id in keys and each.state(slot.at) != "ended"]
         for approval in living:
-            if (approval.wanted, approval.tier) == (wanted, tier):
+            if (approval.key_id, approval.wanted, approval.tier) == (holder.key_id, wanted, tier):
                 return Verdict(result=self._waits(approval), entry=None)  # nothing new was asked, and nothing given
         if len(living) >= MOST_OPEN:
             raise RefusedError(
@@ -131,6 +133,7 @@ class IssueQuestion(_Asks):
         approval = Approval(
             approval_id=self.approval_id,
             client_id=client_id,
+            key_id=holder.key_id,
             tier=tier,
             wanted=wanted,
             status="pending",
@@ -148,10 +151,7 @@ class RedeemQuestion(_Asks):
 
     def __init__(self, request: VaultRequest, pepper: Pepper, limits: TokenLimits, approval_id: str) -> None:
         self._approval = (read_approvals, approval_id)
-        self._votes = (votes_of, approval_id)
-        self._maker = (read_makers, request.presented.credential.id)
-        wants = (self._approval, self._votes, self._maker)
-        super().__init__(request, pepper, limits, details={"approval_id": approval_id}, wants=wants)
+        super().__init__(request, pepper, limits, details={"approval_id": approval_id}, wants=(self._approval,))
 
     def _allowed(self, holder: Holder, slot: Slot) -> Verdict[Grant | Waiting | RefusedError]:
         approval: Approval | None = slot.found.get(self._approval)
@@ -164,8 +164,11 @@ class RedeemQuestion(_Asks):
         if state in ("redeemed", "ended"):
             how = "was used" if state == "redeemed" else "has ended"
             raise RefusedError("approval_ended", f"the approval {how}: ask for another token")
-        if any(vote.operator == slot.found.get(self._maker) for vote in slot.found.get(self._votes, ())):
-            raise RefusedError("approval_required", "whoever approved this has made this key: use another one")
+        if approval.key_id != holder.key_id:
+            # An operator who approved may have made this one, or have it from who did.
+            raise RefusedError(
+                "approval_required", "this was asked for with another key: come with that one, or ask with this one"
+            )
         waiting = self._waits(approval)
         if waiting.good_from is None or slot.at < waiting.good_from:
             return Verdict(result=waiting, entry=None)  # nothing new was asked, and nothing given

@@ -157,6 +157,7 @@ async def _keep_waiting(change: Change, approval: Approval) -> None:
         sa.insert(approvals).values(
             approval_id=approval.approval_id,
             client_id=approval.client_id,
+            key_id=approval.key_id,
             access_tier=approval.tier,
             wanted=approval.wanted.kept(),
             status=approval.status,

@@ -18,6 +18,7 @@ _TIERS = "access_tier IN ('standard', 'sensitive', 'critical')"
 def upgrade() -> None:
     """Only adds, so that servers of revision 0001 and 0002 can go on while theirs is replaced."""
     op.add_column("client_keys", sa.Column("created_by", sa.Text(), nullable=True))
+    op.add_column("operator_tokens", sa.Column("created_by", sa.Text(), nullable=True))
     op.create_table(
         "vault_access",
         sa.Column("client_id", sa.Text(), nullable=False),
@@ -90,6 +91,7 @@ def upgrade() -> None:
         "approvals",
         sa.Column("approval_id", sa.Text(), nullable=False),
         sa.Column("client_id", sa.Text(), nullable=False),
+        sa.Column("key_id", sa.Text(), nullable=False),
         sa.Column("access_tier", sa.Text(), nullable=False),
         sa.Column("wanted", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
@@ -113,11 +115,13 @@ def upgrade() -> None:
         "approval_votes",
         sa.Column("approval_id", sa.Text(), nullable=False),
         sa.Column("operator_id", sa.Text(), nullable=False),
+        sa.Column("token_id", sa.Text(), nullable=False),
         sa.Column("decision", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.CheckConstraint("decision IN ('approve', 'deny')", name=op.f("ck_approval_votes_decision")),
         sa.ForeignKeyConstraint(["approval_id"], ["approvals.approval_id"], name=op.f("fk_approval_votes_approval_id")),
         sa.ForeignKeyConstraint(["operator_id"], ["operators.operator_id"], name=op.f("fk_approval_votes_operator_id")),
+        sa.ForeignKeyConstraint(["token_id"], ["operator_tokens.token_id"], name=op.f("fk_approval_votes_token_id")),
         sa.PrimaryKeyConstraint("approval_id", "operator_id", name=op.f("pk_approval_votes")),
     )
