@@ -44,7 +44,8 @@ class _Names(sa.types.TypeDecorator[Collection[str]]):
 
 
 class _Among(FunctionElement[bool]):
-    type = sa.Boolean()
+    # Of no type: of a Boolean SQLAlchemy asks SQLite whether it `= 1`, which SQLite has no index for.
+    type = sa.types.NullType()  # type: ignore[assignment]
     inherit_cache = True
 
 
