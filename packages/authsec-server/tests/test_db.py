@@ -160,7 +160,8 @@ def test_who_waits_for_this_process_does_not_look_again_and_again(
 
 def test_who_goes_while_a_transaction_begins_leaves_nothing_behind(tmp_path: Path) -> None:
     """On SQLite a transaction whose caller has gone is not worked on, and keeps nobody from the database."""
-    path, worked = tmp_path / "authsec.db", []
+    path = tmp_path / "authsec.db"
+    worked: list[sa.Connection] = []
 
     async def run() -> None:
         async with made(f"sqlite:///{path}") as database:
