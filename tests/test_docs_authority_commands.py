@@ -29,9 +29,11 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the lines 
 
 GUIDES = Path(__file__).resolve().parents[1] / "docs" / "guides"
 PAGES = GUIDES.parent / "authority"
+WALKTHROUGH: Final = "vault-walkthrough.md"  # sets up an authority of its own
 COMMANDS: Final = {"authsec-server": "authsec_server", "authsec": "authsec_core"}
 # What a page says to copy out of what was printed before: the variable, and how it is recognised there.
 SHOWN: Final = {
+    "APPROVAL_ID": r"^ ([0-9a-f-]{36}) ",
     "CLIENT_ID": r"\bclient_id +([0-9a-f-]{36})",
     "AUTHSEC_AGENT_KEY": r"^(agk_[0-9a-f]{16}\.[\w-]{43})$",
     "OLD_KEY_ID": r"\b(agk_[0-9a-f]{16})\b(?!\.)",
@@ -168,8 +170,9 @@ def _lines(text: str) -> list[str]:
 
 def _is_elsewhere(line: str) -> bool:
     """Return whether a line sets up what is set up here in another way: the environment, or the server."""
-    starts = ("python3 ", ".venv/bin/pip ", ".venv/bin/authsec-server serve", "export AUTHSEC_BASE_URL=")
-    return line.startswith((*starts, "export AUTHSEC_ADMIN_URL=", "export AUTHSEC_AGENT_KEY=agk_"))
+    exports = ("BASE_URL=", "ADMIN_URL=", "AGENT_KEY=agk_", "SERVER_")
+    starts = ("python3 ", ".venv/bin/pip ", ".venv/bin/authsec-server serve")
+    return line.startswith((*starts, *(f"export AUTHSEC_{name}" for name in exports)))
 
 
 def _line(line: str) -> str:
@@ -183,7 +186,7 @@ def _line(line: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in PAGES.glob("*.md")))
+@pytest.mark.parametrize("page", sorted(path.name for path in PAGES.glob("*.md") if path.name != WALKTHROUGH))
 def test_the_commands_of_a_page_work(page: str, place: Place, dev: Serving) -> None:
     """Each line does what the page says: it works, or fails with the code that stands beside it."""
     place.environ |= dict(pair for line in dev.said for pair in _exports(line))
@@ -227,6 +230,32 @@ def test_the_way_from_an_env_file_works(place: Place, dev: Serving) -> None:
     assert not (place.folder / ".env").exists()
     exported = (place.folder / "exported.env").read_text(encoding="utf-8")
     assert dict(dotenv_values(stream=StringIO(exported))) == {**keys, "OPENAI_API_KEY": "sk-canary-renewed-1"}
+
+
+def test_the_vault_can_be_set_up_step_by_step(place: Place) -> None:
+    """From `init` over approvals by two operators to a backup and a new master key; who onboarded approves nothing."""
+    text = (PAGES / WALKTHROUGH).read_text(encoding="utf-8").replace(":8321", f":{place.port}")
+    urls = r'^export (AUTHSEC_(?:SERVER|ADMIN|BASE)_\w+)="(.+)"$'
+    place.environ |= dict(re.findall(urls, text, re.MULTILINE)) | {"AUTHSEC_SERVER_CRITICAL_DELAY": "0"}
+    keys = {".env": "OPENAI_API_KEY=sk-canary-5b1d8e0f2a\n", "payments.key": "pay-canary-7c3e9a\n"}
+    agent = "import os; print('has', os.environ['OPENAI_API_KEY'] == 'sk-canary-5b1d8e0f2a')\n"
+    for name, content in {**keys, "agent.py": agent}.items():
+        (place.folder / name).write_text(content, encoding="utf-8")
+    lines = _lines(text)
+    place.run(lines[:2])
+    serving = place.serve(".venv/bin/authsec-server serve", until=f"serving http://127.0.0.1:{place.port}")
+    try:
+        said = place.run(lines[2:])
+    finally:
+        serving.stop()
+    assert "has True" in said
+    assert said.count("pay-canary-7c3e9a") == 1  # the one that `--reveal` shows
+    assert "sk-canary" not in said
+    assert said.count('"action":"vault.secret.read"') + said.count('"action": "vault.secret.read"') == 3
+    assert "no entry was changed" in said
+    (public_name,) = re.findall(r"^([0-9a-f]{8})$", said, re.MULTILINE)
+    assert f"backups from before need {public_name}" in said
+    assert not any((place.folder / name).exists() for name in keys)
 
 
 def _below(heading: str) -> list[str]:

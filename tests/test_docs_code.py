@@ -42,7 +42,7 @@ SETTINGS = {
     "AUTHSEC_ADMIN_TOKEN",
 }
 # What stands for an id on the pages about the authority.
-IDS = {"CLIENT_ID", "ISSUER_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "TOKEN"}
+IDS = {"APPROVAL_ID", "CLIENT_ID", "ISSUER_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "TOKEN"}
 MADE = {"agent.jwk": "{}"}  # by a program on the page, and read while the arguments are
 OURS = ("$AUTHSEC_BASE_URL/", "$AUTHSEC_VAULT_URL/", "$AUTHSEC_ADMIN_URL/", "http://127.0.0.1:8321/")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
@@ -136,15 +136,22 @@ def _posix(line: str) -> str:
     return re.sub(r"^py ", "python3 ", line).replace("/Scripts/", "/bin/")
 
 
-def _check(line: str) -> None:
+def _command(line: str) -> list[str]:
+    """Return the words of the command itself, without where its input comes from and its output goes."""
     words = shlex.split(line, comments=True)
     assert words, "a blank line"
-    if "<" in words:
-        words = words[: words.index("<")]
+    if words[0] == "printf" and "|" in words:
+        words = words[words.index("|") + 1 :]
+    files = [words.index(sign) for sign in "<>" if sign in words and words[0] != "printf"]
+    return words[: min(files, default=len(words))]
+
+
+def _check(line: str) -> None:
+    words = _command(line)
     if words[:3] == ["python3", "noxfile.py", "-s"]:
         assert words[3] in _sessions(), line
     elif words[0] == ".venv/bin/authsec":
-        parse(words[1:])
+        parse([word.removeprefix("$") for word in words[1:]])
     elif words[0] == ".venv/bin/authsec-server":
         parse_server(words[1:])
     elif words[0] == "export":
@@ -154,8 +161,13 @@ def _check(line: str) -> None:
         urls = [word for word in words if ("://" in word and word[0] != "{") or re.match(r"\$\w+/", word)]
         assert urls, line
         assert all(url.startswith(OURS) for url in urls), line
+        assert "Bearer" not in line, f"arguments are seen by every process: {line}"
     elif words[0] == "rm":
-        assert words[1:] == [".env"], line
+        assert {*words[1:]} <= {".env", "payments.key"}, line
+    elif words[:2] == [".venv/bin/python", "-c"]:
+        ast.parse(words[2])
+    elif words[0] in {"printf", "umask"}:  # the shell's own: no process sees their arguments
+        assert words[1:] == ["077"] or words[3] == ">", line
     elif words[0] == "mkdir":
         assert words[1:] == ["-p", "pinned"], line
     elif Path(words[0]).name == "pip":
@@ -190,6 +202,7 @@ def _sessions() -> set[str]:
         "pip install authsec-autogen",
         "pip install dist/authsec_autogen-0.0.0-py3-none-any.whl",
         "curl https://example.com",
+        'curl -fsS -H "Authorization: Bearer $AUTHSEC_AGENT_KEY" "$AUTHSEC_BASE_URL/v1/me"',
     ],
 )
 def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:

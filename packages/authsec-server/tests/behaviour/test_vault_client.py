@@ -12,8 +12,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 from behaviour.support import Site
-from behaviour.vault import text_of, vault_entries
-from behaviour.vault_support import WHOLE, approver, say
+from behaviour.vault import WHOLE, approver, say, text_of, vault_entries
 
 from authsec_core import (
     AgentVault,
