@@ -315,9 +315,9 @@ def test_one_no_is_final(site: Site) -> None:
 
 def test_until_it_was_fetched_anybody_may_object(timed: Site) -> None:
     """That is what the delay is for: a no counts after all said yes, also of who said yes. Later it is too late."""
+    found = operators(timed, 3)
     for objector in (0, 2):
         waiting = wish(timed, "critical")
-        found = operators(timed, 3)
         for operator in found[:2]:
             waiting.decide("approve", operator)
         assert waiting.shown()["status"] == "approved"
