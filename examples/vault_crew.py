@@ -3,14 +3,17 @@
 With nothing set it runs in MOCK mode. Set AUTHSEC_VAULT_URL and AUTHSEC_AGENT_KEY for LIVE.
 """
 
+import warnings
+
 from crewai import LLM, Agent, Crew, Task
 
 from authsec_core import AgentVaultSync
-from authsec_crewai import AuthSecSecretFetchTool, AuthSecVaultTool, forget_tool_results
+from authsec_crewai import AuthSecCrewAIWarning, AuthSecSecretFetchTool, AuthSecVaultTool, forget_tool_results
 from model import call, openai_llm, summary
 from sample_vault import provide_secrets, search_service
 
 provide_secrets()  # for MOCK mode
+warnings.simplefilter("ignore", AuthSecCrewAIWarning)  # the Crew below keeps no results: task_callback and tracing
 
 with AgentVaultSync() as vault, search_service() as address:
     search_token = vault.request_token(scope="secrets:read:production/search/*", ttl_seconds=1800)

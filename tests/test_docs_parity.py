@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from authsec_core import AuthSecConfig, AuthSecError, ConfigurationError, errors
+from authsec_core import AuthSecConfig, AuthSecError, ConfigurationError, VaultConfig, errors
 from authsec_core._layers import variable
 from authsec_core._telemetry import _Instruments
 from authsec_core.cli._arguments import _parser
@@ -42,7 +42,7 @@ SOURCES = {
 # What an application or a test may import of the authority; the rest of its modules are its own.
 PUBLIC_OF_SERVER = {f"authsec_server{module}" for module in ("", ".app", ".settings", ".testing")}
 SERVERS = {setting.variable for setting in ServerSettings.describe()}
-COMMANDS = {"AUTHSEC_VAULT_TOKEN"}  # which the commands of the vault read
+SETTINGS = VaultConfig.model_fields  # which are those of AuthSecConfig, and the vault's own
 OPERATORS = {f"AUTHSEC_ADMIN_{name}" for name in ("URL", "TOKEN", "CA_FILE")}
 CLASSES = [kind for name in errors.__all__ if issubclass(kind := getattr(errors, name), AuthSecError)]
 
@@ -60,17 +60,16 @@ def _tree(module: str) -> ast.Module:
 
 
 def test_every_setting_is_documented_and_every_documented_one_exists() -> None:
-    """The table of configuration.md has one row for each setting of AuthSecConfig, and no other."""
-    rows = re.findall(r"^\| `(AUTHSEC_\w+)`", _text("configuration.md"), re.MULTILINE)
-    assert sorted(rows) == sorted(map(variable, AuthSecConfig.model_fields))
+    """The table of configuration.md has one row for each setting of an agent or of the vault, and no other."""
+    rows = re.findall(r"^\| `((?:AUTHSEC|ASS)_\w+)`", _text("configuration.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(map(variable, SETTINGS))
 
 
 def test_documented_defaults_are_the_defaults() -> None:
     """Where the table states a number or a word in code as the default, it is the default."""
     rows = re.findall(r"^\| `(AUTHSEC_\w+)`[^|]*\| ([^|]+) \|", _text("configuration.md"), re.MULTILINE)
     stated = {name: text.strip("` ") for name, text in rows if re.fullmatch(r"`\w+`|[\d.]+", text.strip())}
-    fields = AuthSecConfig.model_fields
-    defaults = {variable(name): str(fields[name].default).lower().removesuffix(".0") for name in fields}
+    defaults = {variable(name): str(field.default).lower().removesuffix(".0") for name, field in SETTINGS.items()}
     assert len(stated) >= 9
     assert stated == {name: defaults[name] for name in stated}
 
@@ -79,7 +78,7 @@ def test_documented_defaults_are_the_defaults() -> None:
 def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
     """A variable that a page names is one of ours, but for those that configuration.md says are refused."""
     named = set(re.findall(r"\bAUTHSEC_\w*[A-Z0-9]\b", page.read_text(encoding="utf-8")))
-    known = {variable(field) for field in AuthSecConfig.model_fields} | SERVERS | OPERATORS | COMMANDS
+    known = {variable(field) for field in SETTINGS} | SERVERS | OPERATORS
     assert named - known == (set(REFUSED) if page.name == "configuration.md" else set())
 
 

@@ -118,6 +118,7 @@ LAYERS: dict[str, frozenset[str]] = {
             "_vault_replies",
             "_vault_shown",
             "_vault_wire",
+            "_vault_words",
             "config",
             "endpoints",
             "vault_config",
@@ -137,6 +138,7 @@ LAYERS: dict[str, frozenset[str]] = {
             "_telemetry",
             "_transport",
             "_vault_flow",
+            "_vault_refusals",
             "cache",
         }
     ),

@@ -225,6 +225,7 @@ def test_a_crew_uses_one_secret_and_reads_another(
         SEARCH_URL=service.base_url,
     )
     assert SECRETS[PUBLISHING] in told.results
+    assert "AuthSecCrewAIWarning" not in told.printed  # the program does what that asks for
     assert_no_secret([told.transcript, told.printed], SECRETS[SEARCH])
     assert [read[1:] for read in vault.reads()] == [
         (SEARCH, "allow", None, None),

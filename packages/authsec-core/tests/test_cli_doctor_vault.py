@@ -60,7 +60,9 @@ def test_a_vault_token_goes_before_the_key(setup: VaultSetUp) -> None:
     setup.vault.tokens[TOKEN] = {}
     setup.set(AUTHSEC_VAULT_TOKEN=TOKEN)
     printed = setup.run("doctor", "--json")
-    assert printed.finding("vault_credential")["message"] == "the vault takes the vault token: it is sample-agent's"
+    assert printed.finding("vault_credential")["message"] == (
+        "the vault takes the vault token of AUTHSEC_VAULT_TOKEN: it is sample-agent's"
+    )
     assert printed.statuses["unknown_variables"] == "ok"
     assert setup.vault.shown[-1][2] == TOKEN
 
@@ -110,7 +112,8 @@ def test_a_token_that_is_none(setup: VaultSetUp) -> None:
     """Is found before the vault is asked."""
     setup.set(AUTHSEC_VAULT_TOKEN="two words")
     printed = setup.run("doctor", "--json")
-    assert (printed.statuses["vault"], printed.statuses["vault_credential"]) == ("fail", "skip")
+    assert (printed.code, printed.finding("settings")["status"]) == (1, "fail")
+    assert "AUTHSEC_VAULT_TOKEN" in printed.finding("settings")["message"]
     assert not setup.vault.shown
 
 

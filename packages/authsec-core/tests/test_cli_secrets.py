@@ -384,13 +384,11 @@ class TestCredentials:
 
     @pytest.mark.parametrize("content", ["", "two words", "a\nb", "\x00", "é", "x" * 5000])
     def test_a_file_without_one_token(self, setup: VaultSetUp, tmp_path: Path, content: str) -> None:
-        """Is refused before anything is asked, and not quoted; so is a blank variable."""
+        """Is refused before anything is asked, and not quoted."""
         (tmp_path / "token").write_text(content, encoding="utf-8")
         printed = setup.run("secrets", "list", "--token-file", str(tmp_path / "token"), "--json")
         assert (printed.code, printed.json["code"]) == (1, "input")
         assert not content or content not in printed.json["message"]
-        setup.set(AUTHSEC_VAULT_TOKEN=" ")
-        assert setup.run("secrets", "list", "--json").json["code"] == "input"
         assert not setup.vault.shown
 
     def test_no_setting_at_all(self, setup: VaultSetUp) -> None:
@@ -398,6 +396,7 @@ class TestCredentials:
         setup.set(AUTHSEC_VAULT_URL=None, AUTHSEC_AGENT_KEY=None)
         printed = setup.run("secrets", "list", "--json")
         assert (printed.code, printed.json["code"], printed.json["mode"]) == (1, "configuration", None)
+        assert "=" not in printed.json["message"]  # which would be words of Python
         setup.set(AUTHSEC_MOCK_SECRETS=json.dumps({"production/a/key": "sk-sample-for-tests"}))
         printed = setup.run("secrets", "list")
         assert "production/a/key" in printed.out
@@ -409,3 +408,35 @@ class TestCredentials:
         printed = setup.run("secrets", "list")
         assert (printed.code, printed.out) == (1, "")
         assert printed.err.startswith("authsec (LIVE): vault_unauthorized: ")
+
+
+class TestRefusals:
+    """What to type next, where the vault refuses."""
+
+    TOKEN = f"vlt_0000000000000001.{'s3cr3t' * 8}"
+
+    def test_a_secret_that_wants_an_approval(self, setup: VaultSetUp) -> None:
+        """The command that asks for the token and waits, what approves it, and how it is then used."""
+        refused = Reply.of_json({"error": {"code": "APPROVAL_REQUIRED", "message": "no"}}, status=403)
+        setup.vault.failing[f"/v1/secrets/{OPENAI}"] = refused
+        for argv, action in ((("get", OPENAI, "--reveal"), "read"), (("delete", OPENAI, "--yes"), "delete")):
+            said = setup.run("secrets", *argv, "--json").json
+            assert said["code"] == "approval_required"
+            asks = f"authsec tokens issue --scope secrets:{action}:{OPENAI} --wait 1h --out FILE"
+            assert all(words in said["message"] for words in (asks, "admin approvals approve", "--token-file FILE"))
+
+    def test_a_token_without_the_scope(self, setup: VaultSetUp) -> None:
+        """Has one with it; with the agent's own key no token would help."""
+        setup.vault.tokens[self.TOKEN] = {}
+        setup.vault.failing[f"/v1/secrets/{OPENAI}"] = Reply(status=403)
+        typed = f"authsec tokens issue --scope secrets:read:{OPENAI} --out FILE"
+        assert typed not in setup.run("secrets", "get", OPENAI, "--reveal", "--json").json["message"]
+        setup.set(AUTHSEC_VAULT_TOKEN=self.TOKEN)
+        assert typed in setup.run("secrets", "get", OPENAI, "--reveal", "--json").json["message"]
+
+    def test_a_denied_look_is_about_the_secret(self, setup: VaultSetUp) -> None:
+        """And not about the list that stands behind it."""
+        setup.vault.failing["/v1/secrets"] = Reply(status=403)
+        message = setup.run("secrets", "get", OPENAI, "--json").json["message"]
+        assert message.startswith(f"{OPENAI}: ")
+        assert f"secrets:read:{OPENAI}:" in message

@@ -172,6 +172,21 @@ class TestApproval:
         printed = setup.run("tokens", "issue", *SCOPE, "--wait", "1h", shows=first(setup))
         assert (printed.code, len(setup.vault.shown)) == (0, 2)
 
+    def test_who_approves_is_told(self, setup: VaultSetUp) -> None:
+        """With the command for it."""
+        setup.vault.needs_approval = True
+        message = setup.run("tokens", "issue", *SCOPE, "--json").json["message"]
+        assert "authsec-server admin approvals approve approval-1: then add --approval-id approval-1" in message
+
+    def test_an_approval_that_is_used_up_is_not_waited_for(self, setup: VaultSetUp) -> None:
+        """The vault says so without an id, and none is made up."""
+        used_up = {"error": {"code": "APPROVAL_REQUIRED", "message": "no"}}
+        setup.vault.failing["/v1/tokens"] = Reply.of_json(used_up, status=403)
+        said = setup.run("tokens", "issue", *SCOPE, "--approval-id", "approval-1", "--wait", "1h", "--json").json
+        assert (said["code"], said["approval_id"]) == ("approval_required", None)
+        assert "fetched before" in said["message"]
+        assert "None" not in said["message"]
+
 
 class TestRevoke:
     """`tokens revoke`."""

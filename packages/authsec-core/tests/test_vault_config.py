@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from core_support import Driver
-from vault_support import KEY, PATH, VALUE, VAULT
+from vault_support import KEY, PATH, VALUE, VAULT, Network
 
-from authsec_core import AuthSecConfig, ConfigurationError, MockVault, VaultConfig
+from authsec_core import AuthSecConfig, ConfigurationError, MockVault, VaultConfig, VaultUnauthorizedError
+from authsec_core.testing import FakeClock
 
 OTHER = "https://other.test"
 OTHER_KEY = "agk_fedcba9876543210.f4d3s2a1p0o9i8u7y6t5r4e3w2q1"
@@ -23,6 +24,12 @@ def environ(monkeypatch: pytest.MonkeyPatch) -> Any:
             monkeypatch.setenv(name, value)
 
     return environ
+
+
+@pytest.fixture
+def network(clock: FakeClock) -> Network:
+    """A vault in the network's place."""
+    return Network(clock)
 
 
 def settled(**given: Any) -> tuple[str, str | None]:
@@ -105,7 +112,7 @@ class TestKey:
     def test_a_key_beside_two_places_is_refused(self, environ: Any) -> None:
         """Which of them it is for cannot be told: it has to be passed."""
         environ(AUTHSEC_VAULT_URL=VAULT, AUTHSEC_BASE_URL=OTHER, AUTHSEC_AGENT_KEY=KEY)
-        with pytest.raises(ConfigurationError, match="pass agent_key= beside url="):
+        with pytest.raises(ConfigurationError, match="keep the one that it is for"):
             VaultConfig()
         assert settled(vault_url=VAULT, agent_key=OTHER_KEY) == (VAULT, OTHER_KEY)
 
@@ -113,7 +120,7 @@ class TestKey:
         """Whoever chooses the address does not get the key that was set for another one; its own it gets."""
         environ(AUTHSEC_VAULT_URL=VAULT, AUTHSEC_AGENT_KEY=KEY)
         assert settled(vault_url=OTHER) == (OTHER, None)
-        assert "pass agent_key= beside url=" in VaultConfig(vault_url=OTHER).keyless
+        assert "name key and address in one place" in VaultConfig(vault_url=OTHER).keyless
         assert settled(vault_url=f"{VAULT}:443/base") == (f"{VAULT}:443/base", KEY)
         assert settled(vault_url=OTHER, agent_key=OTHER_KEY) == (OTHER, OTHER_KEY)
 
@@ -137,6 +144,89 @@ class TestKey:
         with pytest.raises(ConfigurationError, match=name) as caught:
             VaultConfig()
         assert "two words" not in str(caught.value)
+
+
+TOKEN = "vlt_0123456789abcdef.t0k3nt0k3nt0k3n"
+
+
+@pytest.mark.req("RS9")
+class TestToken:
+    """A token of the environment goes before the key, and to no other origin than the one that it was given for."""
+
+    @pytest.mark.parametrize("name", ["AUTHSEC_VAULT_URL", "AUTHSEC_BASE_URL", "ASS_API_URL"])
+    def test_it_is_for_the_vault_beside_it(self, environ: Any, name: str) -> None:
+        """Whichever of the variables says where that is."""
+        environ(**{name: VAULT}, AUTHSEC_VAULT_TOKEN=TOKEN)
+        token = VaultConfig().token
+        assert token is not None
+        assert token.get_secret_value() == TOKEN
+
+    def test_an_address_that_is_passed_gets_no_foreign_token(self, environ: Any) -> None:
+        """Nor the key in its place, which may do more; the message names the variable."""
+        environ(AUTHSEC_VAULT_URL=VAULT, AUTHSEC_VAULT_TOKEN=TOKEN, AUTHSEC_AGENT_KEY=KEY)
+        config = VaultConfig(vault_url=OTHER)
+        assert (config.token, config.key) == (None, None)
+        assert "AUTHSEC_VAULT_TOKEN was given for another address" in config.keyless
+
+    def test_a_file_of_settings_binds_its_token(self, environ: Any, tmp_path: Any) -> None:
+        """As its key: to the address in that file. The key of the environment takes no token's place."""
+        (tmp_path / "agent.env").write_text(f"AUTHSEC_VAULT_URL={OTHER}\nAUTHSEC_VAULT_TOKEN={TOKEN}\n")
+        environ(AUTHSEC_ENV_FILE=str(tmp_path / "agent.env"), AUTHSEC_VAULT_URL=VAULT, AUTHSEC_AGENT_KEY=KEY)
+        config = VaultConfig()
+        assert (config.token, config.key) == (None, None)
+
+    def test_a_key_that_is_passed_wins(self, environ: Any) -> None:
+        """As arguments do over the environment."""
+        environ(AUTHSEC_VAULT_URL=VAULT, AUTHSEC_VAULT_TOKEN=TOKEN)
+        config = VaultConfig(agent_key=OTHER_KEY)
+        assert config.token is None
+        assert config.key is not None
+        assert config.key.get_secret_value() == OTHER_KEY
+
+    def test_a_token_alone_is_no_try_out(self, environ: Any) -> None:
+        """An address that was lost must not put an agent on samples."""
+        environ(AUTHSEC_VAULT_TOKEN=TOKEN, AUTHSEC_MOCK_SECRETS="{}")
+        with pytest.raises(ConfigurationError, match="AUTHSEC_VAULT_TOKEN says"):
+            VaultConfig()
+
+    @pytest.mark.parametrize("text", ["", " ", "two words", "x" * 5000])
+    def test_what_is_no_token_is_refused(self, environ: Any, text: str) -> None:
+        """The message names the variable and does not quote it."""
+        environ(AUTHSEC_VAULT_URL=VAULT, AUTHSEC_VAULT_TOKEN=text)
+        with pytest.raises(ConfigurationError, match="AUTHSEC_VAULT_TOKEN") as caught:
+            VaultConfig()
+        assert not text.strip() or text not in str(caught.value)
+
+    def test_it_is_shown_where_a_call_names_none(self, driver: Driver, environ: Any, network: Network) -> None:
+        """And the key is not sent then, but for what takes the key."""
+        token = driver.run(network.vault(driver).request_token(f"secrets:read:{PATH}"))
+        environ(AUTHSEC_VAULT_URL=VAULT, AUTHSEC_AGENT_KEY=KEY, AUTHSEC_VAULT_TOKEN=token.value)
+        network.requests.clear()
+        vault = driver.vault(handler=network, clock=network.clock)
+        assert driver.run(vault.get_secret(PATH)).value == VALUE
+        assert [info.path for info in driver.run(vault.list_secrets("production"))] == [PATH]
+        other = driver.run(vault.request_token(f"secrets:read:{PATH}"))
+        driver.run(vault.revoke_token(other))
+        shown = [request.headers["Authorization"].removeprefix("Bearer ") for request in network.requests]
+        assert shown == [token.value, token.value, KEY, KEY]
+
+    def test_without_a_key_it_takes_itself_back_and_asks_for_no_other(
+        self, driver: Driver, environ: Any, network: Network
+    ) -> None:
+        """That takes a key, which the message says."""
+        token = driver.run(network.vault(driver).request_token(f"secrets:read:{PATH}"))
+        environ(AUTHSEC_VAULT_URL=VAULT, AUTHSEC_VAULT_TOKEN=token.value)
+        vault = driver.vault(handler=network, clock=network.clock)
+        with pytest.raises(ConfigurationError, match="set AUTHSEC_AGENT_KEY"):
+            driver.run(vault.request_token(f"secrets:read:{PATH}"))
+        driver.run(vault.revoke_token(token.token_id))
+        with pytest.raises(VaultUnauthorizedError):
+            driver.run(vault.get_secret(PATH))
+
+    def test_samples_know_no_token(self, driver: Driver, environ: Any) -> None:
+        """As they know no key of the environment."""
+        environ(AUTHSEC_MODE="mock", AUTHSEC_VAULT_TOKEN=TOKEN)
+        assert driver.run(driver.vault(secrets={PATH: VALUE}).get_secret(PATH)).value == VALUE
 
 
 @pytest.mark.req("RS1")
@@ -210,7 +300,9 @@ def test_what_is_printed_has_no_key(environ: Any) -> None:
     environ(
         AUTHSEC_VAULT_URL=VAULT, AUTHSEC_AGENT_KEY=KEY, ASS_AGENT_KEY=OTHER_KEY, AUTHSEC_MOCK_SECRETS='{"a/b": "sk"}'
     )
+    environ(AUTHSEC_VAULT_TOKEN=TOKEN)
     shown = f"{VaultConfig()!r} {VaultConfig()} {VaultConfig().model_dump()}"
     assert KEY not in shown
     assert OTHER_KEY not in shown
+    assert TOKEN not in shown
     assert '"sk"' not in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from server_cli_support import Desk, Printed
 
+from authsec_core._signing import base64url
 from authsec_core.testing import FakeClock
 from authsec_server.authority import Authority
 from authsec_server.cli._files import alone
@@ -266,6 +268,18 @@ class TestGrantAdmin:
         assert site.sql("SELECT count(*) FROM operators") == [(1,)]
 
 
+class Impatient(FakeClock):
+    """A clock that ends a loop after so many seconds."""
+
+    left = 0.0
+
+    async def asleep(self, seconds: float) -> None:
+        await super().asleep(seconds)
+        self.left -= seconds
+        if self.left <= 0:
+            raise TimeoutError
+
+
 class TestLostMasterKey:
     """The database is there, and what opens it is not."""
 
@@ -284,6 +298,33 @@ class TestLostMasterKey:
         assert (printed.code, printed.json["code"]) == (2, "unsafe_settings" if how == "a sample" else "configuration")
         assert printed.json["message"].endswith(PUT_BACK)
         assert "Make one" not in printed.json["message"]
+
+    @pytest.mark.req("RA7")
+    def test_a_server_notices_it_while_it_serves(self, site: Site, caplog: pytest.LogCaptureFixture) -> None:
+        """Once a minute it says that it would not start again, and goes on; once the file is back, it says nothing."""
+        file = site.folder / "master.key"
+        text = file.read_text()
+
+        async def serve() -> list[str]:
+            clock = Impatient()
+            async with Authority.open(ServerSettings(data_dir=site.folder), clock=clock) as authority:
+                told = []
+                for keys in (text, base64url(os.urandom(32)), text):
+                    file.write_text(keys)
+                    clock.left = 120
+                    with pytest.raises(TimeoutError):
+                        await authority.run_chores()
+                    told.append(len(caplog.messages))
+                assert told == [0, 2, 2]
+                assert await authority.keyring.has_active()
+                return caplog.messages
+
+        with caplog.at_level(logging.WARNING, logger="authsec.server"):
+            found = asyncio.run(serve())
+        for message in found:
+            assert "the chore master key" in message
+            assert "would not start again: this database is sealed with master key" in message
+            assert text.strip() not in message
 
     @pytest.mark.req("RA7")
     def test_before_there_is_a_database_one_is_to_be_made(self, empty: Site) -> None:

@@ -110,7 +110,7 @@ def test_what_was_deleted_is_not_in_the_files_any_more(tmp_path: Path) -> None:
 
 
 def test_what_is_settled_is_committed_in_one_line(database_url: str) -> None:
-    """Work on the thread and work on the loop take turns with the database, and each sees what was committed before."""
+    """Work that is settled and work that is awaited take turns, and each sees what was committed before."""
 
     async def run() -> None:
         def more(connection: sa.Connection) -> int:
@@ -129,7 +129,7 @@ def test_what_is_settled_is_committed_in_one_line(database_url: str) -> None:
 def test_who_waits_for_this_process_does_not_look_again_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On SQLite a transaction on the thread begins as soon as the one on the loop has ended, and not after a pause."""
+    """On SQLite a transaction begins as soon as the one on the loop has ended, and not after a pause."""
     monkeypatch.setattr("authsec_server.db.engine._SQLITE_WAIT", 0.0)
     clock = FakeClock()
 
@@ -156,6 +156,31 @@ def test_who_waits_for_this_process_does_not_look_again_and_again(
 
     asyncio.run(run())
     assert clock.slept == ()
+
+
+def test_who_goes_while_a_transaction_begins_leaves_nothing_behind(tmp_path: Path) -> None:
+    """On SQLite a transaction whose caller has gone is not worked on, and keeps nobody from the database."""
+    path = tmp_path / "authsec.db"
+    worked: list[sa.Connection] = []
+
+    async def run() -> None:
+        async with made(f"sqlite:///{path}") as database:
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")  # so that it has to wait on its thread
+            waiting = asyncio.create_task(database.settle(worked.append))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            other.execute("ROLLBACK")
+            thread = cast("SqliteSettler", database._settler)._thread
+            await asyncio.get_running_loop().run_in_executor(thread, int)  # behind what the thread was given
+            other.execute("BEGIN IMMEDIATE")
+            other.close()
+            assert await database.settle(lambda c: c.execute(sa.select(tables.head.c.seq)).scalar_one()) == 0
+
+    asyncio.run(run())
+    assert not worked
 
 
 def _on_loop(work: Callable[[sa.Connection], int]) -> Callable[[AsyncConnection], Awaitable[int]]:

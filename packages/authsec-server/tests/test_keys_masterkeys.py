@@ -152,6 +152,29 @@ class TestOneMore:
             MasterKeys([OLD]).get(NEW.id, WHAT)
 
 
+class TestKept:
+    """RA7: a file that was replaced by mistake is noticed before a server has to start with it."""
+
+    @pytest.mark.req("RA7")
+    def test_only_the_file_counts(self, file: Path) -> None:
+        """What is in memory alone is lost with the process; more keys in the file do no harm."""
+        ring = MasterKeys.read(file)
+        for keys in ([OLD], [NEW, OLD]):
+            replace_master_keys(file, keys)
+            ring.require_in_file(OLD.id, WHAT)
+        replace_master_keys(file, [NEW])
+        with pytest.raises(WrongMasterKeyError, match=rf"key {OLD.id}, which .*master\.key' does not hold"):
+            ring.require_in_file(OLD.id, WHAT)
+        file.unlink()
+        with pytest.raises(ConfigurationError, match="there is no master key file"):
+            ring.require_in_file(OLD.id, WHAT)
+        assert ring.get(OLD.id, WHAT) == ring.first == OLD
+
+    def test_a_setting_cannot_be_looked_at(self) -> None:
+        """It is as it was when the process started."""
+        MasterKeys([OLD]).require_in_file(NEW.id, WHAT)
+
+
 class TestReplacing:
     """RW4: a key leaves the file whole, or not at all."""
 

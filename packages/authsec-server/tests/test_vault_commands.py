@@ -142,7 +142,7 @@ def test_a_token_that_somebody_has_to_approve(terminal: Terminal, tmp_path: Path
 def test_what_the_vault_does_not_take_is_explained(terminal: Terminal) -> None:
     """By the command, which knows the vault's limits; the vault's own words are not shown."""
     issue = ("tokens", "issue", "--scope", "secrets:read:production/*", "--ttl")
-    assert "The longest --ttl is a day" in terminal.run(*issue, "2d", code=1)["message"]
+    assert "A token lives a day at most" in terminal.run(*issue, "2d", code=1)["message"]
     wide = ("--metadata", f"owner={'x' * 257}")
     assert "texts of up to 256" in terminal.run("secrets", "set", OPENAI, *wide, stdin=CANARY, code=1)["message"]
     text = "".join(f"KEY_{number}=value\n" for number in range(129))

@@ -12,6 +12,7 @@ from authsec_core._clock import Clock
 from authsec_core._driving import Steps
 from authsec_core._options import Options
 from authsec_core._vault_flow import Shown, VaultRules, ask, ask_for_all
+from authsec_core._vault_refusals import Place
 from authsec_core._vault_replies import Pending
 from authsec_core._vault_shown import credential_of
 from authsec_core._vault_wire import Asked
@@ -21,6 +22,8 @@ from authsec_core.vault_config import VaultConfig
 from authsec_core.vault_values import SecretInfo, VaultToken
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from authsec_core.vault_mock import MockVault
 
 __all__ = ["VaultParts", "approved", "mock_vault"]
@@ -48,9 +51,17 @@ class VaultParts:
             raise ConfigurationError(
                 "secrets= was given, but the settings mean LIVE mode: set AUTHSEC_MODE=mock, or drop it"
             )
-        self._key = self._own_key()
+        # A vault to play with knows none of the environment's credentials, and has a key of its own.
+        self._key = _held(config.key) if self.mock is None else self.mock.agent_key
+        self._token = _held(config.token) if self.mock is None else None
         self.rules = VaultRules(
-            url=MOCK_ISSUER if self.mock else config.address, timeout=config.timeout, retries=config.retries
+            place=Place(
+                url=MOCK_ISSUER if self.mock else config.address,
+                variable=config.address_variable,
+                key_variable=config.key_variable,
+            ),
+            timeout=config.timeout,
+            retries=config.retries,
         )
         self.options = Options(config, product)
 
@@ -65,12 +76,25 @@ class VaultParts:
         return (config.ca_file, config.trust_env, config.timeout, config.connect_timeout, self.options.user_agent)
 
     def ask(self, asked: Asked[T], token: Secret | None = None) -> Steps[T]:
-        """Return the flow that asks with the token, or else with the key: never with both.
+        """Return the flow that asks with the token, or else the environment's, or else the key: never with two of them.
+
+        Raises:
+            ConfigurationError: There is none.
+        """
+        return ask(asked, self._shown(token), self.rules, self.clock)
+
+    def ask_with_key(self, asked: Asked[T], otherwise: Secret | None = None) -> Steps[T]:
+        """Return the flow that asks for what takes the agent's own key, or else what is named.
 
         Raises:
             ConfigurationError: There is neither.
         """
-        return ask(asked, self._shown(token), self.rules, self.clock)
+        shown = Shown(self._key, is_key=True) if self._key is not None else self._shown_token(otherwise)
+        return ask(asked, shown, self.rules, self.clock)
+
+    def ask_to_revoke(self, asked: Asked[T], token: Secret | None) -> Steps[T]:
+        """Return the flow that asks with the key, or else with the very token, or else with the environment's."""
+        return self.ask_with_key(asked, token or self._token)
 
     def ask_for_all(self, namespace: str | None, token: Secret | None) -> Steps[tuple[SecretInfo, ...]]:
         """Return the flow that asks for a whole list. Raises what `ask` raises."""
@@ -81,30 +105,28 @@ class VaultParts:
 
     @property
     def identity(self) -> Secret:
-        """The vault's address and the agent's own key: for a digest, and for nothing else."""
-        key = "" if self._key is None or self.mock is not None else self._key()
-        return Secret(f"{self.rules.url}\n{key}")
+        """The vault's address and what is shown there unless a call says otherwise: for a digest, and nothing else."""
+        usual = None if self.mock is not None else self._token or self._key
+        return Secret(f"{self.rules.place.url}\n{'' if usual is None else usual()}")
 
     def describe(self, name: str) -> str:
-        where = "mode='mock'" if self.mock else f"url={self.rules.url!r}"
+        where = "mode='mock'" if self.mock else f"url={self.rules.place.url!r}"
         return f"{name}({where})"
 
-    @property
-    def has_key(self) -> bool:
-        """Whether the agent's own key can be shown."""
-        return self._key is not None
-
     def _shown(self, token: Secret | None) -> Shown:
-        if token is not None:
-            return Shown(credential_of(token), is_key=False)
-        if self._key is None:
-            raise ConfigurationError(self.config.keyless)
-        return Shown(self._key, is_key=True)
+        token = token or self._token
+        if token is None and self._key is not None:
+            return Shown(self._key, is_key=True)
+        return self._shown_token(token)
 
-    def _own_key(self) -> Secret | None:
-        if self.mock is not None:
-            return self.mock.agent_key
-        return None if self.config.key is None else Secret(self.config.key.get_secret_value())
+    def _shown_token(self, token: Secret | None) -> Shown:
+        if token is None:
+            raise ConfigurationError(self.config.keyless)
+        return Shown(credential_of(token), is_key=False)
+
+
+def _held(setting: SecretStr | None) -> Secret | None:
+    return None if setting is None else Secret(setting.get_secret_value())
 
 
 def approved(answer: VaultToken | Pending) -> VaultToken:

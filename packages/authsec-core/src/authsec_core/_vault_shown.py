@@ -9,7 +9,7 @@ from authsec_core.token import Secret
 from authsec_core.vault_values import VaultToken
 from authsec_core.wire import is_plain
 
-__all__ = ["HEADER_TEXT", "claims_of", "credential_of", "hidden"]
+__all__ = ["HEADER_TEXT", "claims_of", "credential_of", "fits_header", "hidden"]
 
 _LONGEST_CREDENTIAL: Final = 4096  # characters
 _CLAIMS: Final = {  # what an agent may say of itself -> its header, and the most characters
@@ -36,9 +36,14 @@ def credential_of(shown: Secret) -> Secret:
     """
     if not isinstance(shown(), str):
         raise TypeError("a vault token is text, or a VaultToken")
-    if not (shown() and len(shown()) <= _LONGEST_CREDENTIAL and HEADER_TEXT.issuperset(shown())):
+    if not fits_header(shown()):
         raise ValueError("a vault token is one word of printable ASCII characters: copy it again")
     return shown
+
+
+def fits_header(text: str) -> bool:
+    """Return whether this can be a token or a key: one word, not too long."""
+    return 0 < len(text) <= _LONGEST_CREDENTIAL and HEADER_TEXT.issuperset(text)
 
 
 def claims_of(metadata: Mapping[str, str] | None) -> dict[str, str]:

@@ -24,6 +24,7 @@ from authsec_core._vault_replies import (
     token_of,
 )
 from authsec_core._vault_shown import claims_of
+from authsec_core._vault_words import APPROVAL, REVOCATION, Words, of_import, of_list, of_secret, of_token
 from authsec_core.token import Secret
 from authsec_core.vault_scopes import check_namespace, check_path, parse_vault_scopes
 from authsec_core.vault_values import ImportedSecrets, SecretInfo, VaultSecret, VaultToken
@@ -54,7 +55,7 @@ class Asked(Generic[T]):
         path: Below `/v1`.
         body: What is sent as JSON; it may hold a secret.
         read: Makes a value of a good reply, or raises `WireError`.
-        concerns: What an error calls it.
+        words: What an error says of it.
     """
 
     method: str
@@ -63,7 +64,7 @@ class Asked(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Secret | None = None
     read: Callable[[Received], T]
-    concerns: str
+    words: Words
 
 
 def read_secret(path: str, version: int | None, metadata: Mapping[str, str] | None) -> Asked[VaultSecret]:
@@ -80,7 +81,12 @@ def read_secret(path: str, version: int | None, metadata: Mapping[str, str] | No
 
     params = {} if version is None else {"version": str(version)}
     return Asked(
-        method="GET", path=f"/secrets/{path}", params=params, headers=claims_of(metadata), read=read, concerns=path
+        method="GET",
+        path=f"/secrets/{path}",
+        params=params,
+        headers=claims_of(metadata),
+        read=read,
+        words=of_secret("read", path),
     )
 
 
@@ -95,7 +101,7 @@ def write_secret(
         path=f"/secrets/{path}",
         body=_body(members, value=_checked(value)),
         read=lambda reply: info_of(reply.fields(), path),
-        concerns=path,
+        words=of_secret("write", path),
     )
 
 
@@ -107,13 +113,15 @@ def rotate_secret(path: str, value: Secret | None) -> Asked[VaultSecret]:
         path=f"/secrets/{path}/rotate",
         body=_body({}, value=value and _checked(value)),
         read=lambda reply: secret_of(reply.fields(), path),
-        concerns=path,
+        words=of_secret("write", path),
     )
 
 
 def remove_secret(path: str) -> Asked[None]:
     """Ask to destroy a secret, with all of its versions."""
-    return Asked(method="DELETE", path=f"/secrets/{check_path(path)}", read=lambda _: None, concerns=path)
+    return Asked(
+        method="DELETE", path=f"/secrets/{check_path(path)}", read=lambda _: None, words=of_secret("delete", path)
+    )
 
 
 def list_page(namespace: str | None, after: str | None) -> Asked[Page]:
@@ -125,7 +133,7 @@ def list_page(namespace: str | None, after: str | None) -> Asked[Page]:
         path="/secrets",
         params={name: text for name, text in params.items() if text is not None},
         read=lambda reply: page_of(reply, namespace, after),
-        concerns=namespace or "the vault",
+        words=of_list(namespace),
     )
 
 
@@ -150,7 +158,7 @@ def import_env(
         path="/secrets/import",
         body=_body(members, content=_checked(content, _LONGEST_IMPORT)),
         read=lambda reply: import_of(reply, namespace),
-        concerns=namespace,
+        words=of_import(namespace),
     )
 
 
@@ -186,7 +194,7 @@ def request_token(
         # Alone: what was approved is the token as it was asked for then.
         body=_body(members if approval_id is None else {"approval_id": approval_id}),
         read=lambda reply: token_of(reply, asked),
-        concerns="a token" if approval_id is None else "this approval",
+        words=of_token(map(str, asked)) if approval_id is None else APPROVAL,
     )
 
 
@@ -194,7 +202,7 @@ def revoke_token(token_id: Secret) -> Asked[None]:
     """Ask to let a token reach nothing any more."""
     if not isinstance(token_id(), str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", token_id()):
         raise ValueError("a token is revoked by its token_id, which is letters and digits")
-    return Asked(method="DELETE", path=f"/tokens/{token_id()}", read=lambda _: None, concerns="the token")
+    return Asked(method="DELETE", path=f"/tokens/{token_id()}", read=lambda _: None, words=REVOCATION)
 
 
 def _body(members: Mapping[str, Any], **secrets: Secret | None) -> Secret:

@@ -269,7 +269,7 @@ class AuthSecConfig(BaseSettings):
         for field in self._ADDRESSES:
             url = getattr(self, field)
             with _naming(field):
-                _ = url and check_base_url(url, allow_http=self.allow_http)
+                _ = url and _checked_address(url, allow_http=self.allow_http)
         if self.agent_key is not None and self.workload_token_file is not None:
             raise ConfigurationError("AUTHSEC_AGENT_KEY and AUTHSEC_WORKLOAD_TOKEN_FILE are both set: keep one proof")
         with _naming("mock_permissions"):
@@ -315,6 +315,14 @@ def _hide_key(data: Any) -> None:
     """Wrap the key of a dict that is the caller's own: pydantic's frames hold it too, where an error is reported."""
     if isinstance(data, dict):
         wrapped(data)
+
+
+def _checked_address(url: str, *, allow_http: bool) -> str:
+    check_base_url(url, allow_http=True)
+    try:
+        return check_base_url(url, allow_http=allow_http)
+    except ValueError as exc:  # which is then about http alone
+        raise ValueError(f"{exc}, or set AUTHSEC_ALLOW_HTTP=true where nobody else is on the way") from exc
 
 
 def _json_object(text: str) -> Mapping[str, Any]:

@@ -301,9 +301,17 @@ class VaultUnauthorizedError(VaultError):
 
 
 class VaultScopeDeniedError(VaultError):
-    """No scope of the credential allows this, or it may not be used from here. Asking again will not help."""
+    """No scope of the credential allows this, or it may not be used from here. Asking again will not help.
+
+    Attributes:
+        scopes: Those that would allow it, as far as scopes decide.
+    """
 
     code = "vault_scope_denied"
+
+    def __init__(self, message: str, *, scopes: frozenset[str] = frozenset()) -> None:
+        super().__init__(message)
+        self.scopes = scopes
 
 
 class SecretNotFoundError(VaultError):
@@ -319,12 +327,21 @@ class ApprovalRequiredError(VaultError):
         approval_id: What they approve, and what to ask with again once they have. None where a secret was asked for
             with a credential that nobody approved for it: ask for a token for that secret.
         good_from: Epoch seconds: from when on the token can be had, where all have approved it and it has to wait.
+        scopes: What to ask for a token with, where a secret was asked for.
     """
 
     code = "approval_required"
 
-    def __init__(self, message: str, *, approval_id: str | None = None, good_from: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        approval_id: str | None = None,
+        good_from: float | None = None,
+        scopes: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(message)
+        self.scopes = scopes
         self.approval_id = approval_id
         self.good_from = good_from
 

@@ -49,11 +49,12 @@ class AgentVault:
     Vaults of the same settings share their connections: it costs little to make one for each call.
 
     `AgentVault()` reads the environment: `AUTHSEC_VAULT_URL` (or `AUTHSEC_BASE_URL`) and `AUTHSEC_AGENT_KEY`, or
-    `ASS_API_URL` and `ASS_AGENT_KEY`. A key goes to no other origin than the one that it was given for.
+    `ASS_API_URL` and `ASS_AGENT_KEY`. A key goes to no other origin than the one that it was given for. Nor does
+    the token of `AUTHSEC_VAULT_TOKEN`, which is shown instead of the key wherever a call names no other.
 
     Args:
         url: The vault's root, such as `https://vault.example.com`.
-        agent_key: The agent's own key. What is asked with `token=` goes without it.
+        agent_key: The agent's own key. What is asked with a token goes without it.
         secrets: MOCK mode: path -> value, or a `MockVault` to share.
         timeout: Seconds for one call, all of it.
         ca_file: A PEM file of the certificate authorities to trust instead of the usual ones.
@@ -105,7 +106,7 @@ class AgentVault:
 
         Args:
             path: Namespace and key, such as `production/openai/api-key`.
-            token: What to read it with, instead of the agent's own key.
+            token: What to read it with; by default `AUTHSEC_VAULT_TOKEN`, or else the agent's own key.
             version: Of an earlier one; the latest by default.
             metadata: What the agent says of itself, for the audit: `agent_name`, `reason`, `conversation_id`.
         """
@@ -213,7 +214,7 @@ class AgentVault:
             access_tier=access_tier,
             approval_id=approval_id,
         )
-        return approved(await self._do(asked, None))
+        return approved(await self._run(self._parts.ask_with_key(asked)))
 
     async def revoke_token(self, token: VaultToken | str) -> None:
         """Let a token reach nothing any more, from now on. It takes the agent's own key, or the very token.
@@ -222,9 +223,9 @@ class AgentVault:
             token: The token that `request_token` returned, or its `token_id`; never the text of one.
         """
         named = Secret(token.token_id if isinstance(token, VaultToken) else token)
-        shown = token.secret if isinstance(token, VaultToken) and not self._parts.has_key else None
+        shown = token.secret if isinstance(token, VaultToken) else None
         del token
-        await self._do(wire.revoke_token(named), shown)
+        await self._run(self._parts.ask_to_revoke(wire.revoke_token(named), shown))
 
     def auth(
         self,

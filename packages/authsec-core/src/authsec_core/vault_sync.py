@@ -151,14 +151,14 @@ class AgentVaultSync:
             access_tier=access_tier,
             approval_id=approval_id,
         )
-        return approved(self._do(asked, None))
+        return approved(self._run(self._parts.ask_with_key(asked)))
 
     def revoke_token(self, token: VaultToken | str) -> None:
         """Let a token reach nothing any more. See `AgentVault.revoke_token`."""
         named = Secret(token.token_id if isinstance(token, VaultToken) else token)
-        shown = token.secret if isinstance(token, VaultToken) and not self._parts.has_key else None
+        shown = token.secret if isinstance(token, VaultToken) else None
         del token
-        self._do(wire.revoke_token(named), shown)
+        self._run(self._parts.ask_to_revoke(wire.revoke_token(named), shown))
 
     def auth(
         self,

@@ -33,7 +33,7 @@ class SecretUse:
     Attributes:
         path: Where the secret lies.
         policy: Which endpoints of the API may be asked.
-        token: What the secret is read with; None is the agent's own key.
+        token: What the secret is read with; None is what the vault shows by default.
         max_response_bytes: The most that is read of an answer, and shown of it.
         agent_name: For the vault's audit.
     """

@@ -18,13 +18,14 @@ __all__ = ["AuthSecCrewAIWarning", "forget_tool_results", "warn_of_retention"]
 _said: set[str] = set()
 _DATABASE = (
     "CrewAI writes what tools return into latest_kickoff_task_outputs.db in its data folder, in clear and by default "
-    "readable for every user of the machine: pass task_callback=authsec_crewai.forget_tool_results to the Crew"
+    "readable for every user of the machine, unless the Crew has task_callback=authsec_crewai.forget_tool_results, "
+    "which no tool can see: pass it"
 )
 _TRACING = (
     "CrewAI's tracing is on, and traces hold what tools return: set CREWAI_TRACING_ENABLED=false and pass "
     "tracing=False to the Crew, because some versions heed only the one and some only the other"
 )
-_SILENCE = "; then silence this warning by its category, authsec_crewai.AuthSecCrewAIWarning"
+_SILENCE = "; where that is done, silence this warning by its category, authsec_crewai.AuthSecCrewAIWarning"
 
 
 class AuthSecCrewAIWarning(UserWarning):

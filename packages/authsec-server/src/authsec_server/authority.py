@@ -36,7 +36,7 @@ from authsec_server.keys.keyring import Keyring
 from authsec_server.keys.masterkey import MAKE_ONE, PUT_BACK, parse_master_keys
 from authsec_server.keys.masterkeys import MasterKeys
 from authsec_server.keys.rotation import Timing
-from authsec_server.keys.sealing import PEPPER, seal, unseal
+from authsec_server.keys.sealing import PEPPER, require_kept, seal, unseal
 from authsec_server.keys.service import SigningKeys
 from authsec_server.limits.service import Limits
 from authsec_server.limits.shared import SharedLimits
@@ -65,6 +65,7 @@ __all__ = ["SYSTEM", "Authority", "database_of", "initialise", "system_caller"]
 
 _TICK: Final = 1.0  # seconds between two looks at what is due
 _PURGE_EVERY: Final = 60.0  # seconds
+_LOOK_EVERY: Final = 60.0  # seconds between two looks at the master key's file
 _CLOCKS_DIFFER: Final = 60.0  # seconds, at most, between replicas and verifiers
 _MADE_BEFORE: Final = "the database was initialised before: nothing was changed; grant-admin makes new tokens"
 SYSTEM: Final = Actor(kind="system", id="authsec-server", name="authsec-server")
@@ -205,7 +206,7 @@ class Authority:
             await database.close()
 
     async def run_chores(self) -> None:
-        """Do what is due, until cancelled: rotate signing keys, write checkpoints, forget tokens that ended.
+        """Do what is due, until cancelled: rotate signing keys, write checkpoints, forget tokens that ended, and more.
 
         Every replica may run it; of several that try the same, one does it. What fails is logged and tried again.
         """
@@ -214,6 +215,7 @@ class Authority:
             _Chore("checkpoint", _TICK, self.checkpoints.write_if_due),
             _Chore("withdrawals", _TICK, Withdrawals(self.database, self.ledger).finish),
             _Chore("purge", _PURGE_EVERY, self._purge),
+            _Chore("master key", _LOOK_EVERY, self._look_at_master_key),
             _Chore("metrics", _TICK, self.observer.look),
         ]
         if self.settings.shared_limits:
@@ -231,6 +233,11 @@ class Authority:
             while await purge() >= PURGED_AT_ONCE:
                 pass  # requests had their turn in between
         await self.database.clear_log()
+
+    async def _look_at_master_key(self) -> None:
+        """Notice a file that was replaced by mistake while its key is still in memory, not when a server starts."""
+        async with self.database.read() as connection:
+            await require_kept(connection, self.masters)
 
     async def ready(self) -> dict[str, bool]:
         """Return what has to hold for requests to be answered, and whether it does. Costs two or three queries."""
@@ -253,7 +260,7 @@ class _Chore:
         self._done_at = clock.steady()
         try:
             await self._work()
-        except StorageUnavailableError as exc:  # each second while the database is away, on every replica
+        except (StorageUnavailableError, ConfigurationError) as exc:  # again and again, and a traceback says no more
             _log.warning("the chore %s will be tried again: %s", self._name, exc.message)
             observer.chore_failed(self._name)
         except Exception:  # noqa: BLE001 -- one chore that fails must end neither the others nor itself

@@ -36,10 +36,10 @@ __all__ = [
 
 _LONGEST_NAME: Final = 43  # characters of anything that has its place in a path
 _CLAIMED: Final = {
-    "X-Agent-Name": "agent_name",
-    "X-Access-Reason": "reason",
-    "X-Conversation-ID": "conversation_id",
-}  # header -> its name among the agent's own words
+    b"x-agent-name": "agent_name",
+    b"x-access-reason": "reason",
+    b"x-conversation-id": "conversation_id",
+}  # header, as ASGI has it -> its name among the agent's own words
 _BEARER = HTTPBearer(auto_error=False, scheme_name="operator", description="An operator's token.")
 
 
@@ -55,21 +55,25 @@ def request_id(request: Request) -> str:
 
 def peer(request: Request) -> str | None:
     """Return the client's address as far as it is known."""
-    return request.client.host if request.client is not None else None
+    client = request.scope.get("client")  # `request.client` makes an object each time
+    return None if client is None else str(client[0])
 
 
 def claimed(request: Request) -> dict[str, str]:
     """Return what an agent says of itself, for the audit: proven by nothing. Our clients send it as UTF-8."""
-    headers = request.headers
-    return {name: _as_utf8(headers[header]) for header, name in _CLAIMED.items() if header in headers}
+    claims: dict[str, str] = {}
+    for header, value in request.scope["headers"]:  # once, where `request.headers` goes through them for each name
+        if header in _CLAIMED:
+            claims.setdefault(_CLAIMED[header], _as_text(value))
+    return claims
 
 
-def _as_utf8(header: str) -> str:
-    """Return what a header says, which was taken for Latin-1; what is no UTF-8 stays that."""
+def _as_text(header: bytes) -> str:
+    """Return what a header says; what is no UTF-8 is taken for Latin-1."""
     try:
-        return header.encode("latin-1").decode("utf-8")
+        return header.decode("utf-8")
     except UnicodeDecodeError:
-        return header
+        return header.decode("latin-1")
 
 
 @contextmanager

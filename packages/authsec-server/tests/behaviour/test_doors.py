@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from behaviour.support import OpenSite, Site
-from behaviour.vault_support import say, token
+from behaviour.vault import say, token
 
 from authsec_core.testing import SigningKey
 from authsec_core.wire import DELEGATION_TOKEN_PATH

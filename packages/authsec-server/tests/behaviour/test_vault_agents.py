@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from behaviour.support import NOBODY, OpenSite, Site, inside
-from behaviour.vault_support import CANARY, WHOLE, code_of, read, say, secret, token
+from behaviour.vault import CANARY, WHOLE, code_of, read, say, secret, token
 
 from authsec_core._version import __version__
 from authsec_server.audit.entry import Actor, Caller, Entry
@@ -73,6 +73,7 @@ def test_an_agent_is_onboarded_with_its_access_or_not_at_all(site: Site) -> None
         {"allowed_scopes": ["secrets:read:a/../b"]},
         {"allowed_scopes": ["read:metrics"]},
         {"allowed_namespaces": ["a//b"]},
+        {"allowed_namespaces": ["staging"]},
         {"allowed_namespaces": ["import"]},
         {"name": ""},
         {"name": "a\nb"},
@@ -189,6 +190,9 @@ def test_what_an_agent_may_do_is_said_in_place_of_what_was_said(site: Site) -> N
         {"namespaces": ["*"], "scopes": ["secrets:*"]},
         {"namespaces": ["a/*"], "scopes": [WHOLE]},
         {"namespaces": ["a/../b"], "scopes": [WHOLE]},
+        {"namespaces": ["a"], "scopes": ["secrets:*:b/*"]},
+        {"namespaces": ["a", "b/c"], "scopes": ["secrets:read:a-x/*", "secrets:write:b/d/*"]},
+        {"namespaces": ["a/b"], "scopes": ["secrets:read:a/b"]},
         {"namespaces": [f"n{number}" for number in range(65)], "scopes": [WHOLE]},
         {"namespaces": ["*"], "scopes": [f"secrets:read:a/{number}" for number in range(65)]},
     ],
@@ -198,6 +202,25 @@ def test_what_cannot_be_access_is_422(site: Site, wrong: dict[str, Any]) -> None
     agent = site.onboard(vault=WHOLE)
     site.admin("PUT", f"/clients/{agent.client_id}/vault-access", status=422, json=wrong)
     assert site.admin("GET", f"/clients/{agent.client_id}/vault-access")["scopes"] == [WHOLE]
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "scopes"),
+    [
+        (["a"], ["secrets:read:b/*", "secrets:delete:a/b/*"]),
+        (["a/b/c"], ["secrets:write:a/*"]),
+        (["*"], ["secrets:read:a/b"]),
+        (["a"], ["secrets:read:a/b"]),
+        (["a"], [WHOLE]),
+        (["a"], []),
+        ([], [WHOLE]),
+        ([], []),
+    ],
+)
+def test_scopes_may_lie_in_part_in_the_namespaces(site: Site, namespaces: list[str], scopes: list[str]) -> None:
+    """One that lies in one of them is enough; and whoever leaves something out means that nothing is allowed."""
+    shown = access(site, site.onboard(), namespaces, scopes)
+    assert (shown["namespaces"], shown["scopes"]) == (namespaces, sorted(scopes))
 
 
 def test_there_is_no_access_for_who_is_not_there(site: Site) -> None:

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 from behaviour.support import Site
-from behaviour.vault import text_of, vault_entries
-from behaviour.vault_support import WHOLE, approver, say
+from behaviour.vault import WHOLE, approver, say, text_of, vault_entries
 
 from authsec_core import (
     AgentVault,
@@ -241,7 +240,7 @@ def test_a_sensitive_secret_is_had_once_it_is_approved(world: World) -> None:
 def test_a_wrong_key_is_told(world: World) -> None:
     """As is a token that the vault never made."""
     vault = world.client(agent_key="agk_0123456789abcdef.q2w3e4r5t6y7u8i9o0p1a2s3d4f5g6h7j8k9l0z1x2c")
-    with pytest.raises(VaultUnauthorizedError, match="AUTHSEC_AGENT_KEY"):
+    with pytest.raises(VaultUnauthorizedError, match="check agent_key="):
         vault.get_secret(f"{world.path}/key")
     with pytest.raises(VaultUnauthorizedError, match="ask for another"):
         vault.get_secret(f"{world.path}/key", token="vlt_0123456789abcdef.q2w3e4r5t6y7u8i9o0p1a2s3d4f5g6h7j8k9l0z1x2c")

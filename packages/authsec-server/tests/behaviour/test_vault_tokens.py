@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from behaviour.support import OpenSite, Site, inside, rows
-from behaviour.vault_support import (
+from behaviour.vault import (
     WHOLE,
     ask,
     code_of,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
+from authsec_core._vault_words import of_secret, scope_denied
 from authsec_core.cli._outcome import InputError, Outcome, Shown
-from authsec_core.cli._session import Session, counted, described, hinting
+from authsec_core.cli._session import Session, counted, described
 from authsec_core.cli._streams import confirm, read_value, require_absent, write_new
 from authsec_core.cli._vault_arguments import SecretsArguments
-from authsec_core.errors import SecretNotFoundError
+from authsec_core.errors import SecretNotFoundError, VaultScopeDeniedError
 from authsec_core.token import Secret
 from authsec_core.vault_scopes import split_path
 from authsec_core.vault_values import VaultSecret
 
 __all__ = ["claims", "delete_secret", "get_secret", "kept", "list_secrets", "rotate_secret", "set_secret"]
-
-_TAKES: Final = "Metadata is at most 32 names of up to 64 characters, with texts of up to 256: 4 KiB in all."
 
 
 def get_secret(session: Session, arguments: SecretsArguments) -> Outcome:
@@ -34,8 +33,7 @@ def set_secret(session: Session, arguments: SecretsArguments) -> Outcome:
     """Store a value from stdin or a prompt as the next version."""
     value = read_value(arguments.path, exact=arguments.exact)
     session.notify("Storing the secret")
-    with hinting(_TAKES):
-        stored = session.vault.set_secret(arguments.path, value(), **kept(arguments), **session.using)
+    stored = session.vault.set_secret(arguments.path, value(), **kept(arguments), **session.using)
     return session.done("secret", f"{stored.path} is stored as version {stored.version}", {"secret": described(stored)})
 
 
@@ -89,7 +87,11 @@ def _looked_up(session: Session, arguments: SecretsArguments) -> Outcome:
     if arguments.version is not None:
         raise InputError("--version names a value to read: say --reveal or --out FILE as well")
     session.notify("Asking what is known of it")
-    found = session.vault.list_secrets(split_path(arguments.path)[0], **session.using)
+    try:
+        found = session.vault.list_secrets(split_path(arguments.path)[0], **session.using)
+    except VaultScopeDeniedError as exc:  # it is about the list; nobody asked for one
+        words = of_secret("read", arguments.path)
+        raise VaultScopeDeniedError(scope_denied(words, by_key=session.by_key), scopes=frozenset(words.scopes)) from exc
     for info in found:
         if info.path == arguments.path:
             return session.done("secret", "the value is hidden: --reveal shows it", {"secret": described(info)})

@@ -6,20 +6,18 @@ sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from authsec_core._clock import Clock
 from authsec_core.cli._outcome import Kind, Launch, Outcome, Shown, outcome
-from authsec_core.errors import VaultRequestError
 from authsec_core.token import Secret
 from authsec_core.vault_sync import AgentVaultSync
 from authsec_core.vault_values import SecretInfo
 from authsec_core.wire import format_time
 
-__all__ = ["Session", "counted", "described", "hinting"]
+__all__ = ["Session", "counted", "described"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,13 +25,15 @@ class Session:
     """The vault as one command uses it.
 
     Attributes:
-        token: The vault token to use; None uses the agent's key.
+        token: The vault token of the file that was named; None uses what the settings say.
+        by_key: The agent's own key is shown, and no token.
         notify: Told what is being done.
         credentials: What no outcome shows unless it was asked for.
     """
 
     vault: AgentVaultSync
     token: Secret | None
+    by_key: bool
     notify: Callable[[str], None]
     clock: Clock
     credentials: tuple[Secret, ...]
@@ -60,20 +60,6 @@ class Session:
         """
         told = {"status": "success", "mode": self.vault.mode, "message": message, **document}
         return outcome(kind, told, failed=False, secrets=self.credentials, shown=shown, launch=launch)
-
-
-@contextmanager
-def hinting(takes: str, *, lines: str = "") -> Iterator[None]:
-    """Say what the vault takes, where it refuses a request as wrong. Its own words are a peer's, and not shown.
-
-    Args:
-        takes: What it takes.
-        lines: What to say in place of that where it named lines of a text.
-    """
-    try:
-        yield
-    except VaultRequestError as exc:
-        raise VaultRequestError(f"{exc.message} {lines if exc.lines else takes}", lines=exc.lines) from exc
 
 
 def counted(number: int, what: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from authsec_core.cli._outcome import InputError, Outcome, Shown
-from authsec_core.cli._session import Session, hinting
+from authsec_core.cli._session import Session
 from authsec_core.cli._streams import require_absent, write_new
 from authsec_core.cli._vault_arguments import TokensArguments
 from authsec_core.errors import ApprovalRequiredError, VaultError
@@ -18,10 +18,6 @@ from authsec_core.wire import format_time
 
 __all__ = ["issue_token", "revoke_token"]
 
-_TAKES: Final = (
-    "The longest --ttl is a day, unless the vault's operator has set another; --max-uses is at most 1000000, and "
-    "--allow-ip is said at most 32 times."
-)
 _PAUSE: Final = 5.0  # seconds between two questions whether it is approved
 
 
@@ -32,8 +28,7 @@ def issue_token(session: Session, arguments: TokensArguments) -> Outcome:
         ApprovalRequiredError: Nobody has, so far.
     """
     require_absent(arguments.out)
-    with hinting(_TAKES):
-        token = _awaited(session, arguments)
+    token = _awaited(session, arguments)
     text = Secret(token.value)
     document: dict[str, Any] = {
         "token_id": token.token_id,
@@ -68,6 +63,8 @@ def _awaited(session: Session, arguments: TokensArguments) -> VaultToken:
         try:
             return session.vault.request_token(list(arguments.scopes), **_asked(arguments), approval_id=approval)
         except ApprovalRequiredError as exc:
+            if exc.approval_id is None:  # nothing is waited for: the request was used up, or is over
+                raise
             approval = exc.approval_id
             left = deadline - session.clock.steady()
             if left <= 0:
@@ -82,7 +79,10 @@ def _awaited(session: Session, arguments: TokensArguments) -> VaultToken:
 
 def _still_waiting(error: ApprovalRequiredError) -> ApprovalRequiredError:
     if error.good_from is None:
-        what = "Somebody has to approve this token first"
+        what = (
+            "An operator who has not made this agent or its key has to approve this token first, with authsec-server "
+            f"admin approvals approve {error.approval_id}"
+        )
     else:
         what = f"This token is approved, and can be had from {format_time(error.good_from)} on"
     mend = f"{what}: then add --approval-id {error.approval_id}, or wait for it with --wait 1h."

@@ -8,31 +8,24 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from authsec_core.cli._env_text import environment_names, export_text
 from authsec_core.cli._outcome import InputError, Outcome, Shown
 from authsec_core.cli._secrets import claims, kept
-from authsec_core.cli._session import Session, counted, hinting
+from authsec_core.cli._session import Session, counted
 from authsec_core.cli._streams import read_file, require_absent, stdout_is_terminal, write_new
 from authsec_core.cli._vault_arguments import SecretsArguments
 from authsec_core.token import Secret
 
 __all__ = ["export_secrets", "import_secrets"]
 
-_LINES: Final = (
-    "Nothing was stored. A line is NAME=value; where a value refers to another variable, as ${NAME} does, write it out "
-    "or put it into single quotes."
-)
-_TAKES: Final = "Nothing was stored. A text has 1 to 128 names with values, each of 64 KiB at most."
-
 
 def import_secrets(session: Session, arguments: SecretsArguments) -> Outcome:
     """Store what a `.env` file holds."""
     text = read_file(arguments.source)
     session.notify("Storing what the file holds")
-    with hinting(_TAKES, lines=_LINES):
-        imported = session.vault.import_env(arguments.namespace or "", text(), **kept(arguments), **session.using)
+    imported = session.vault.import_env(arguments.namespace or "", text(), **kept(arguments), **session.using)
     message = f"{counted(len(imported.keys), 'secret')} stored in {imported.namespace}"
     if imported.skipped:
         message += f", {counted(imported.skipped, 'name')} without a value left out"

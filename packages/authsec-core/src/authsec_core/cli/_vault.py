@@ -15,7 +15,8 @@ from authsec_core.cli._session import Session
 from authsec_core.cli._tokens import issue_token, revoke_token
 from authsec_core.cli._transfer import export_secrets, import_secrets
 from authsec_core.cli._vault_arguments import SecretsArguments, TokensArguments, VaultArguments
-from authsec_core.cli._vault_token import vault_token
+from authsec_core.cli._vault_mends import with_command
+from authsec_core.cli._vault_token import token_of_file
 from authsec_core.errors import AuthSecError
 from authsec_core.token import Mode, Secret
 from authsec_core.vault_config import VaultConfig
@@ -42,18 +43,24 @@ def vault_command(arguments: Arguments, typed: VaultArguments, clock: Clock, not
     """Run one command of the vault and return what came of it."""
     mode: Mode | None = None
     credentials: tuple[Secret, ...] = ()
+    by_key = True
     try:
         config = VaultConfig(env_file=arguments.env_file)
         mode = config.resolved_mode
-        token = None if isinstance(typed, TokensArguments) else vault_token(arguments.env_file, typed.token_file)
-        held = None if config.key is None else Secret(config.key.get_secret_value())
-        credentials = tuple(secret for secret in (token, held) if secret is not None)
+        credentials = tuple(Secret(held.get_secret_value()) for held in (config.key, config.token) if held is not None)
+        named = None if isinstance(typed, TokensArguments) else typed.token_file
+        token = None if named is None else token_of_file(named)
+        credentials += () if token is None else (token,)
+        by_key = isinstance(typed, TokensArguments) or (token is None and config.token is None)
         with AgentVaultSync(env_file=arguments.env_file, product=f"authsec-cli/{__version__}", clock=clock) as vault:
-            return _run(Session(vault=vault, token=token, notify=notify, clock=clock, credentials=credentials), typed)
+            session = Session(
+                vault=vault, token=token, by_key=by_key, notify=notify, clock=clock, credentials=credentials
+            )
+            return _run(session, typed)
     except InputError as exc:
         return input_outcome(exc, mode)
     except AuthSecError as exc:
-        return error_outcome(exc, mode, secrets=credentials)
+        return error_outcome(with_command(exc, by_key=by_key), mode, secrets=credentials)
 
 
 def _run(session: Session, typed: VaultArguments) -> Outcome:

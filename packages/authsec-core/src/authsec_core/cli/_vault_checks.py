@@ -24,33 +24,26 @@ VAULT_CHECKS: Final = ("vault", "vault_tls", "vault_credential")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaultAsked:
-    """The vault that these settings mean, and what is shown to it.
-
-    Attributes:
-        token: A vault token, which goes before the agent's key.
-    """
+    """The vault that these settings mean, and what is shown to it."""
 
     config: VaultConfig
-    token: Secret | None
 
     @property
     def variable(self) -> str:
         """The setting that says where the vault is."""
-        if self.config.vault_url is not None:
-            return "AUTHSEC_VAULT_URL"
-        return "ASS_API_URL" if self.config.base_url is None else "AUTHSEC_BASE_URL"
+        return self.config.address_variable
 
     @property
     def credential(self) -> Secret | None:
-        """What is shown."""
-        key = self.config.key
-        return self.token or (None if key is None else Secret(key.get_secret_value()))
+        """What is shown: a vault token goes before the agent's key."""
+        held = self.config.token or self.config.key
+        return None if held is None else Secret(held.get_secret_value())
 
     @property
     def called(self) -> str:
         """What that is called, and where it came from."""
-        if self.token is not None:
-            return "the vault token"
+        if self.config.token is not None:
+            return "the vault token of AUTHSEC_VAULT_TOKEN"
         return f"the agent's key, which was given for {origin_of(self.config.address)}"
 
 
@@ -95,7 +88,7 @@ def _health(asked: VaultAsked, contact: Contact) -> Finding:
 def _credential(asked: VaultAsked, contact: Contact) -> Finding:
     check = "vault_credential"
     if contact.status in {401, 403}:
-        mend = "issue another token" if asked.token is not None else "have the agent's operator make another key"
+        mend = "issue another token" if asked.config.token is not None else "have the agent's operator make another key"
         return _fail(check, f"the vault refuses {asked.called} ({contact.status})", mend)
     if contact.status != 200 or contact.trouble is not None:
         why = contact.trouble or f"status {contact.status}"

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from authsec_core._clock import Clock
 from authsec_core.cli._checks import SKIPPED_UNREACHED
-from authsec_core.cli._outcome import Finding, InputError
+from authsec_core.cli._outcome import Finding
 from authsec_core.cli._probes import Probes
 from authsec_core.cli._report import Report
 from authsec_core.cli._vault_checks import VAULT_CHECKS, VaultAsked, vault_findings
-from authsec_core.cli._vault_token import vault_token
 from authsec_core.errors import ConfigurationError
 from authsec_core.vault_config import VaultConfig
 
 __all__ = ["check_vault", "vault_alone"]
 
+_OWN: Final = ("AUTHSEC_VAULT_TOKEN", "ASS_AGENT_KEY", "ASS_API_URL")  # settings that `AuthSecConfig` does not know
+
 
 def vault_alone(env_file: Path | None) -> VaultConfig | None:
-    """Return the settings of the vault where they are all that there is: no authority, and no agent's client id."""
-    with suppress(ConfigurationError):  # which the settings as a whole will say better
+    """Return the settings of the vault where they are all that there is: no authority, and no agent's client id.
+
+    Raises:
+        ConfigurationError: A setting that the vault alone has is wrong.
+    """
+    try:
         config = VaultConfig(env_file=env_file)
-        if config.resolved_mode == "live" and config.base_url is None and config.client_id is None:
-            return config
-    return None
+    except ConfigurationError as exc:
+        if exc.message.startswith(_OWN):
+            raise
+        return None  # the settings as a whole will say it better
+    is_all = config.resolved_mode == "live" and config.base_url is None and config.client_id is None
+    return config if is_all else None
 
 
 def check_vault(
@@ -36,8 +44,8 @@ def check_vault(
         report.skip("MOCK mode asks no vault", *VAULT_CHECKS)
         return
     try:
-        asked = VaultAsked(config=VaultConfig(env_file=env_file), token=vault_token(env_file))
-    except (ConfigurationError, InputError) as exc:
+        asked = VaultAsked(config=VaultConfig(env_file=env_file))
+    except ConfigurationError as exc:
         mend = "mend the setting that it names, then run doctor again"
         report.findings.append(Finding(check="vault", status="fail", message=exc.message, mend=mend))
         report.skip("it is not clear which vault is meant", *VAULT_CHECKS[1:])

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_core.vault_scopes import VaultAction, VaultScope
+from authsec_server.db.among import among
 from authsec_server.db.tables import client_keys, clients, roles, trust_delegations, vault_access
 
 __all__ = ["ClientState", "Delegation", "Standing", "StoredKey", "VaultAccess", "load_standings", "read_standings"]
@@ -130,7 +131,7 @@ def read_standings(connection: sa.Connection, client_ids: Collection[str]) -> di
     keys = _keys(connection, client_ids)
     delegations = _delegations(connection, client_ids)
     access = _access(connection, client_ids)
-    found = connection.execute(_CLIENTS, {"ids": list(client_ids)})
+    found = connection.execute(_CLIENTS, {"ids": client_ids})
     return {
         row.client_id: Standing(
             client_id=row.client_id,
@@ -150,7 +151,7 @@ def read_standings(connection: sa.Connection, client_ids: Collection[str]) -> di
 
 def _keys(connection: sa.Connection, client_ids: Collection[str]) -> dict[str, list[StoredKey]]:
     found: dict[str, list[StoredKey]] = {}
-    for row in connection.execute(_KEYS, {"ids": list(client_ids)}):
+    for row in connection.execute(_KEYS, {"ids": client_ids}):
         key = StoredKey(
             key_id=row.key_id,
             mac=None if row.mac is None else bytes(row.mac),
@@ -164,7 +165,7 @@ def _keys(connection: sa.Connection, client_ids: Collection[str]) -> dict[str, l
 
 def _delegations(connection: sa.Connection, client_ids: Collection[str]) -> dict[str, list[Delegation]]:
     found: dict[str, list[Delegation]] = {}
-    for row in connection.execute(_DELEGATIONS, {"ids": list(client_ids)}):
+    for row in connection.execute(_DELEGATIONS, {"ids": client_ids}):
         delegation = Delegation(
             delegation_id=row.delegation_id,
             role=row.role,
@@ -186,12 +187,11 @@ def _access(connection: sa.Connection, client_ids: Collection[str]) -> dict[str,
         row.client_id: VaultAccess(
             namespaces=tuple(row.namespaces), scopes=tuple(VaultScope.parse(scope) for scope in row.scopes)
         )
-        for row in connection.execute(_ACCESS, {"ids": list(client_ids)})
+        for row in connection.execute(_ACCESS, {"ids": client_ids})
     }
 
 
 # Made once: putting them together takes longer than SQLite takes to answer them.
-_IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
 _CLIENTS = sa.select(
     clients.c.client_id,
     clients.c.name,
@@ -200,7 +200,7 @@ _CLIENTS = sa.select(
     clients.c.selectors,
     clients.c.spiffe_id,
     clients.c.state,
-).where(clients.c.client_id.in_(_IDS))
+).where(among(clients.c.client_id, "ids"))
 _KEYS = sa.select(
     client_keys.c.client_id,
     client_keys.c.key_id,
@@ -208,11 +208,11 @@ _KEYS = sa.select(
     client_keys.c.jwk,
     client_keys.c.not_after,
     client_keys.c.revoked_at,
-).where(client_keys.c.client_id.in_(_IDS))
-_ACCESS = sa.select(vault_access).where(vault_access.c.client_id.in_(_IDS))
+).where(among(client_keys.c.client_id, "ids"))
+_ACCESS = sa.select(vault_access).where(among(vault_access.c.client_id, "ids"))
 _DELEGATIONS = (
     sa.select(trust_delegations, roles.c.permissions)
     .join(roles, roles.c.name == trust_delegations.c.role)
-    .where(trust_delegations.c.client_id.in_(_IDS))
+    .where(among(trust_delegations.c.client_id, "ids"))
     .order_by(trust_delegations.c.created_at, trust_delegations.c.delegation_id)
 )

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from authsec_server.agents.standing import Standing, read_standings
 from authsec_server.db import tables
+from authsec_server.db.among import among
 from authsec_server.errors import StorageUnavailableError
 
 __all__ = ["Known", "Memory", "Reader", "Want", "looked_up", "parents", "used"]
@@ -22,6 +23,8 @@ _MOST_REMEMBERED: Final = 10_000  # clients
 _TRUSTED_ISSUERS: Final = sa.select(tables.issuers.c.issuer_id, tables.issuers.c.revision).where(
     tables.issuers.c.enabled, tables.issuers.c.revoked_at.is_(None)
 )
+_PARENTS: Final = sa.select(tables.tokens).where(among(tables.tokens.c.jti, "jtis"))
+_USED: Final = sa.select(tables.used_marks.c.mark).where(among(tables.used_marks.c.mark, "marks"))
 _ACTIVE_KEY: Final = sa.select(tables.signing_keys.c.kid).where(tables.signing_keys.c.state == "active")
 
 
@@ -77,7 +80,7 @@ def looked_up(connection: sa.Connection, wants: Collection[Want]) -> dict[Want, 
 
 def parents(connection: sa.Connection, jtis: Collection[str]) -> dict[str, Any]:
     """Return the rows of these tokens, by their `jti`. A `Reader`."""
-    found = connection.execute(sa.select(tables.tokens).where(tables.tokens.c.jti.in_(jtis)))
+    found = connection.execute(_PARENTS, {"jtis": jtis})
     return {row.jti: row for row in found}
 
 
@@ -85,5 +88,4 @@ def used(connection: sa.Connection, marks: Collection[str | None]) -> set[str]:
     """Return which of these marks were used before."""
     if not marks:
         return set()
-    query = sa.select(tables.used_marks.c.mark).where(tables.used_marks.c.mark.in_(marks))
-    return set(connection.execute(query).scalars())
+    return set(connection.execute(_USED, {"marks": marks}).scalars())

@@ -98,9 +98,9 @@ class Database:
         return await self._tried(lambda: AttemptOnLoop(self._writer, work))
 
     async def settle(self, work: Callable[[sa.Connection], T]) -> T:
-        """Do the same on a thread, with work that waits for nothing but the database.
+        """Do the same with work that waits for nothing but the database.
 
-        It is one step for the loop that serves requests, and not one for each statement.
+        It is one step for the loop that serves requests, and not one for each statement. See `settlers`.
 
         Raises:
             StorageUnavailableError: As for `write`.

@@ -1,7 +1,8 @@
-"""Threads that carry out transactions whose work waits for nothing but the database.
+"""How transactions are carried out whose work waits for nothing but the database.
 
-Such a transaction has what all writers, on all replicas, wait for. On the loop that serves requests each of its steps
-would wait its turn behind every request that came in meanwhile. What is tried again, and when, is for `engine`.
+Such a transaction has what all writers, on all replicas, wait for. If each of its steps was awaited on the loop that
+serves requests, it would wait its turn behind every request that came in meanwhile. So the work is one step: on a
+thread where answers have to travel, and on the loop where they are at hand. What is tried again is for `engine`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Final, Generic, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -68,7 +70,11 @@ class AttemptOnLoop(Generic[T]):
 
 
 class SqliteSettler:
-    """Runs the work on a thread, since SQLite has nothing to wait for but the disk."""
+    """Runs the work on the loop, and on a thread what waits: for other processes as it begins, for the disk as it ends.
+
+    The work itself waits for nothing. On a thread it would let go of the interpreter at each row, and take it from a
+    busy loop again each time: that took longer than the work.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
@@ -91,11 +97,33 @@ class _SqliteAttempt(Generic[T]):
         self._engine, self._thread, self._work = engine, thread, work
 
     async def run(self) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run)
+        begun = self._thread.submit(self._begin)
+        try:
+            connection = await asyncio.wrap_future(begun)
+            result = self._work(connection)
+        except BaseException:  # whoever waits may be gone before it has begun
+            self._thread.submit(_give_up, begun)
+            raise
+        # Once it is on its way it ends, or its connection would be lost.
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, _commit, connection))
+        return result
 
-    def _run(self) -> T:
-        with self._engine.begin() as connection:
-            return self._work(connection)
+    def _begin(self) -> sa.Connection:
+        with ExitStack() as stack:
+            connection = stack.enter_context(self._engine.connect())
+            connection.begin()
+            stack.pop_all()
+        return connection
+
+
+def _give_up(begun: Future[sa.Connection]) -> None:
+    if not begun.cancelled() and begun.exception() is None:
+        begun.result().close()  # which rolls back
+
+
+def _commit(connection: sa.Connection) -> None:
+    with connection:
+        connection.commit()
 
 
 class PostgresSettler:

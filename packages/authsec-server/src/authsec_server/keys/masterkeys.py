@@ -72,10 +72,19 @@ class MasterKeys:
         if known is None:
             where = "AUTHSEC_SERVER_MASTER_KEY" if self._path is None else f"the file {str(self._path)!r}"
             raise WrongMasterKeyError(
-                f"{what} is sealed with master key {key_id}, which {where} does not hold (this server has "
+                f"{what} is sealed with master key {key_id}, which {where} does not hold (known: "
                 f"{', '.join(self.ids)}): put that key there, from your copy; no other opens it"
             )
         return known
+
+    def require_in_file(self, key_id: str, what: str) -> None:
+        """See that a server that starts now would have the key of this id. Reads the file, where there is one.
+
+        Raises:
+            ConfigurationError: It would not start: the file cannot be read, or others can read it, or it holds others.
+        """
+        if self._path is not None:
+            MasterKeys.read(self._path).get(key_id, what)
 
     def __repr__(self) -> str:
         return f"<master keys {', '.join(self.ids)}>"

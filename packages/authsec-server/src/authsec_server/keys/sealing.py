@@ -22,7 +22,17 @@ from authsec_server.errors import UnsealError
 from authsec_server.keys.masterkey import MasterKey
 from authsec_server.keys.masterkeys import MasterKeys
 
-__all__ = ["DATA_KEY", "PEPPER", "SIGNING_KEY", "seal", "sealed_pepper", "sealed_with", "sealing_key", "unseal"]
+__all__ = [
+    "DATA_KEY",
+    "PEPPER",
+    "SIGNING_KEY",
+    "require_kept",
+    "seal",
+    "sealed_pepper",
+    "sealed_with",
+    "sealing_key",
+    "unseal",
+]
 
 # What is sealed, each for a purpose of its own. `resealing` has to know of every one.
 PEPPER: Final = "pepper"
@@ -78,6 +88,19 @@ async def sealing_key(connection: AsyncConnection, masters: MasterKeys) -> Maste
         WrongMasterKeyError: This server has not got it.
     """
     return masters.get(sealed_with(await sealed_pepper(connection)), _THIS_DATABASE)
+
+
+async def require_kept(connection: AsyncConnection, masters: MasterKeys) -> None:
+    """See that the master key that seals is where it was read, for whoever starts next. Costs a query and reads a file.
+
+    Raises:
+        ConfigurationError: It is not. What was read before goes on being good.
+    """
+    key_id = sealed_with(await sealed_pepper(connection))
+    try:
+        masters.require_in_file(key_id, _THIS_DATABASE)
+    except ConfigurationError as exc:
+        raise type(exc)(f"this server works, and would not start again: {exc.message}") from None
 
 
 async def sealed_pepper(connection: AsyncConnection) -> bytes:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from authsec_core.vault_scopes import check_namespace, format_vault_scopes, parse_vault_scopes
+from authsec_core.vault_scopes import VaultAction, VaultScope, check_namespace, format_vault_scopes, parse_vault_scopes
 from authsec_server.agents.standing import VaultAccess, load_standings
 from authsec_server.audit.entry import Caller, Entry
 from authsec_server.audit.ledger import Change, Ledger
@@ -25,6 +25,7 @@ __all__ = ["AccessRecord", "AgentAccess", "checked_access", "give_access"]
 
 MOST_NAMESPACES: Final = 64
 _EVERYWHERE: Final = "*"
+_ACTIONS: Final[tuple[VaultAction, ...]] = get_args(VaultAction)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ class AgentAccess:
         """Say what an agent may do, in place of what was said before. What it may already is no change, and no entry.
 
         Raises:
-            InvalidRequestError: A namespace or a scope cannot be one.
+            InvalidRequestError: A namespace or a scope cannot be one, or no scope lies in the namespaces.
             NotFoundError: There is no such client.
             ConflictError: It was revoked.
         """
@@ -90,7 +91,7 @@ def checked_access(namespaces: Collection[str], scopes: Collection[str], *, pref
         prefix: Of the two members' names in the request.
 
     Raises:
-        InvalidRequestError: A namespace or a scope cannot be one, or they are too many.
+        InvalidRequestError: A namespace or a scope cannot be one, they are too many, or no scope lies in a namespace.
     """
     if len(namespaces) > MOST_NAMESPACES:
         raise InvalidRequestError(f"name at most {MOST_NAMESPACES} namespaces", field=f"{prefix}namespaces")
@@ -104,6 +105,11 @@ def checked_access(namespaces: Collection[str], scopes: Collection[str], *, pref
         parsed = parse_vault_scopes(scopes) if scopes else ()
     except ValueError as exc:
         raise InvalidRequestError(str(exc), field=f"{prefix}scopes") from None
+    if namespaces and parsed and not any(_lies_in(scope, namespace) for scope in parsed for namespace in namespaces):
+        raise InvalidRequestError(
+            "no scope lies in these namespaces, so that the agent could do nothing: leave both empty if that is meant",
+            field=f"{prefix}scopes",
+        )
     return VaultAccess(namespaces=tuple(sorted(set(namespaces))), scopes=parsed)
 
 
@@ -144,6 +150,11 @@ async def give_access(
             details={"namespaces": list(access.namespaces), **(said or {})},
         )
     )
+
+
+def _lies_in(scope: VaultScope, namespace: str) -> bool:
+    below = "" if namespace == _EVERYWHERE else namespace
+    return any(scope.reaches(action, below) for action in _ACTIONS)
 
 
 async def _record(connection: AsyncConnection, client_id: str) -> AccessRecord:

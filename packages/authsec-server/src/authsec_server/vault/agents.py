@@ -60,7 +60,8 @@ class VaultAgents:
             description: For the audit, which alone keeps it.
 
         Raises:
-            InvalidRequestError: The name, the description, a namespace or a scope cannot be one.
+            InvalidRequestError: The name, the description, a namespace or a scope cannot be one, or no scope lies in
+                the namespaces.
             ConflictError: Another agent has, or had, the name.
         """
         checks.label(description, field="description")

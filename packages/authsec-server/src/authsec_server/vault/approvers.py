@@ -82,12 +82,13 @@ class Approvers:
         async def work(change: Change) -> ApprovalRecord | ForbiddenError:
             record = await _find(change.connection, approval_id)
             approval = record.approval
-            _require_open(record, caller, change.at)
+            _require_open(record, caller, say, change.at)
             maker = await _maker(change, caller)
             with_what = {"token_id": caller.token_id, "token_made_by": maker}
             if say == "approve" and (why := await _why_not(change, record, caller.actor.name, maker)):
                 change.record(_entry(say, caller, approval, reason=why, details=with_what))
                 return ForbiddenError(_FORBIDDEN[why])
+            await _take_back(change, approval_id, caller)
             await change.connection.execute(
                 sa.insert(approval_votes).values(
                     approval_id=approval_id,
@@ -111,12 +112,19 @@ class Approvers:
         return outcome
 
 
-def _require_open(record: ApprovalRecord, caller: Caller, now: float) -> None:
+def _require_open(record: ApprovalRecord, caller: Caller, say: Say, now: float) -> None:
     state = record.approval.state(now)
-    if state != "pending":
+    # What the delay is for: until the token was fetched anybody may object, also who approved.
+    if state != "pending" and (say, state) != ("deny", "approved"):
         raise ConflictError(f"nothing is to be decided: it is {state}")
-    if any(vote.operator == caller.actor.name for vote in record.votes):
+    if say == "approve" and any(vote.operator == caller.actor.name for vote in record.votes):
         raise ConflictError("you have had your say: another operator is needed")
+
+
+async def _take_back(change: Change, approval_id: str, caller: Caller) -> None:
+    """Let a no stand in the place of this operator's yes."""
+    own = (approval_votes.c.approval_id == approval_id) & (approval_votes.c.operator_id == caller.actor.id)
+    await change.connection.execute(sa.delete(approval_votes).where(own))
 
 
 async def _maker(change: Change, caller: Caller) -> str | None:

@@ -18,6 +18,7 @@ from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
 from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.audit.memory import Want
 from authsec_server.credentials import Pepper
+from authsec_server.db.among import among
 from authsec_server.db.tables import vault_tokens
 from authsec_server.errors import RefusedError
 from authsec_server.vault.policy import Holder, Presented, VaultToken, holder_of, token_of
@@ -131,8 +132,8 @@ class WhoAsks(VaultQuestion[Holder]):
 
 def read_tokens(connection: sa.Connection, token_ids: Collection[str]) -> dict[str, VaultToken]:
     """Return these vault tokens, by their ids. A `Reader` of the ledger."""
-    found = connection.execute(_TOKENS, {"ids": list(token_ids)})
+    found = connection.execute(_TOKENS, {"ids": token_ids})
     return {row.token_id: token_of(row) for row in found}
 
 
-_TOKENS = sa.select(vault_tokens).where(vault_tokens.c.token_id.in_(sa.bindparam("ids", expanding=True)))
+_TOKENS = sa.select(vault_tokens).where(among(vault_tokens.c.token_id, "ids"))

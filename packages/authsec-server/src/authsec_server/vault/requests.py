@@ -5,8 +5,7 @@ Every route for agents is a `VaultRoute` and takes `Asks`, or does all of its wo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any, Final, cast
 from urllib.parse import unquote
 
@@ -23,6 +22,8 @@ from authsec_server.vault.asking import Asker
 from authsec_server.vault.questions import VaultRequest
 
 __all__ = ["SECRETS", "Asks", "VaultRoute", "asking", "secret_path", "vault_request"]
+
+Work = Callable[[Request, Asker], Awaitable[Response]]
 
 SECRETS: Final = "/v1/secrets/"
 _BEARER: Final = HTTPBearer(auto_error=False, scheme_name="vault", description="An agent key, or a vault token.")
@@ -50,9 +51,8 @@ async def vault_request(request: Request) -> Asker:
     )
 
 
-@asynccontextmanager
-async def asking(request: Request) -> AsyncIterator[Asker]:
-    """Lend who asks, while the request is taken apart and answered.
+async def asking(request: Request, work: Work) -> Response:
+    """Find out who asks, and let `work` take the request apart and answer it.
 
     Where it turns out not to be as it has to be, it is first seen that the credential still counts: whoever has one
     that has ended is told that, and not what is wrong with the request.
@@ -62,7 +62,7 @@ async def asking(request: Request) -> AsyncIterator[Asker]:
     """
     asker = await vault_request(request)
     try:
-        yield asker
+        return await work(request, asker)
     except (InvalidRequestError, RequestValidationError, HTTPException):
         await deps.authority(request).vault.prove(asker[0])
         raise
@@ -76,9 +76,11 @@ class VaultRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def ask_first(request: Request) -> Response:
-            async with asking(request) as asker:
-                request.state.asker = asker
-                return await handle(request)
+            return await asking(request, handle_for)
+
+        async def handle_for(request: Request, asker: Asker) -> Response:
+            request.state.asker = asker
+            return await handle(request)
 
         return ask_first
 

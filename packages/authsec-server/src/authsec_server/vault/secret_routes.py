@@ -14,6 +14,7 @@ from authsec_core.wire import format_time
 from authsec_server import deps, shapes
 from authsec_server.errors import InvalidRequestError
 from authsec_server.problems import vault_responses
+from authsec_server.vault.asking import Asker
 from authsec_server.vault.requests import Asks, VaultRoute, asking, secret_path
 from authsec_server.vault.secret_shapes import (
     EnvFile,
@@ -93,17 +94,20 @@ async def list_all(request: Request, asker: Asks) -> Response:
 )
 async def get(request: Request) -> Response:
     """Return a secret, or what lies below a namespace. One segment is always a namespace."""
-    async with asking(request) as asker:
-        path, is_one = secret_path(request)
-        query = _query(request, "version", "after")
-        version, after = _version(query), _namespace(query, "after")
-        vault = deps.authority(request).secrets
-        if not is_one and not after:
-            found = await vault.read(asker, path, version=version)
-        elif version is None:
-            found = await vault.list(asker, path, after=after)
-        else:
-            raise InvalidRequestError("a namespace has no versions", field="version")
+    return await asking(request, _found)
+
+
+async def _found(request: Request, asker: Asker) -> Response:
+    path, is_one = secret_path(request)
+    query = _query(request, "version", "after")
+    version, after = _version(query), _namespace(query, "after")
+    vault = deps.authority(request).secrets
+    if not is_one and not after:
+        found = await vault.read(asker, path, version=version)
+    elif version is None:
+        found = await vault.list(asker, path, after=after)
+    else:
+        raise InvalidRequestError("a namespace has no versions", field="version")
     return _listed(found) if isinstance(found, Listing) else _shown(found)
 
 

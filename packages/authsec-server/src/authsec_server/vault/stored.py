@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_server.audit.memory import Reader
+from authsec_server.db.among import among
 from authsec_server.db.tables import secret_versions, secrets, vault_tokens
 from authsec_server.vault.envelope import SealedValue
 from authsec_server.vault.policy import AccessTier, higher
@@ -61,7 +62,7 @@ class Head:
 
 def read_latest(connection: sa.Connection, paths: Collection[str]) -> dict[str, StoredSecret]:
     """Return the latest version of these secrets, by their paths. A `Reader` of the ledger."""
-    return {row.path: _stored(row) for row in connection.execute(_LATEST, {"paths": list(paths)})}
+    return {row.path: _stored(row) for row in connection.execute(_LATEST, {"paths": paths})}
 
 
 def version_reader(version: int) -> Reader:
@@ -70,13 +71,13 @@ def version_reader(version: int) -> Reader:
 
 
 def _read_version(connection: sa.Connection, paths: Collection[str], *, version: int) -> dict[str, StoredSecret]:
-    found = connection.execute(_VERSION, {"paths": list(paths), "wanted": version})
+    found = connection.execute(_VERSION, {"paths": paths, "wanted": version})
     return {row.path: _stored(row) for row in found}
 
 
 def read_heads(connection: sa.Connection, paths: Collection[str]) -> dict[str, Head]:
     """Return what there is or was at these paths. A `Reader` of the ledger."""
-    found = connection.execute(_HEADS, {"paths": list(paths)})
+    found = connection.execute(_HEADS, {"paths": paths})
     return {row.path: Head(_info(row), row.deleted_at is not None) for row in found}
 
 
@@ -190,7 +191,6 @@ def _info(
 
 
 # Made once: putting them together takes longer than SQLite takes to answer them.
-_PATHS: sa.BindParameter[list[str]] = sa.bindparam("paths", expanding=True)
 _HEAD_COLUMNS = [column.label("metadata_") if column.name == "metadata" else column for column in secrets.c]
 _SEALED = sa.select(
     *_HEAD_COLUMNS,
@@ -199,10 +199,10 @@ _SEALED = sa.select(
     secret_versions.c.wrapped_key,
     secret_versions.c.sealed,
     secret_versions.c.created_at.label("sealed_at"),
-).where(secrets.c.path.in_(_PATHS), secrets.c.deleted_at.is_(None), secret_versions.c.path == secrets.c.path)
+).where(among(secrets.c.path, "paths"), secrets.c.deleted_at.is_(None), secret_versions.c.path == secrets.c.path)
 _LATEST = _SEALED.where(secret_versions.c.version == secrets.c.version)
 _VERSION = _SEALED.where(secret_versions.c.version == sa.bindparam("wanted"))
-_HEADS = sa.select(*_HEAD_COLUMNS).where(secrets.c.path.in_(_PATHS))
+_HEADS = sa.select(*_HEAD_COLUMNS).where(among(secrets.c.path, "paths"))
 _BELOW = (
     sa.select(*_HEAD_COLUMNS)
     .where(

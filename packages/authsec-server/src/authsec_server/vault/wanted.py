@@ -119,7 +119,7 @@ def _seconds(ttl: int | str, most: int) -> int:
         found = ttl
     if not 1 <= found <= most:
         raise InvalidRequestError(
-            f"ttl is a number of seconds, or a time such as 45s, 30m or 1d: at least 1 second, at most {most} here",
+            f"ttl is a number of seconds, or a time such as 45s, 30m, 12h or 1d: 1 second at least, at most {most}",
             field="ttl",
         )
     return found
