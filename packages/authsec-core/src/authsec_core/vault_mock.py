@@ -89,7 +89,7 @@ class MockVault:
         scopes: str = "secrets:*:*",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.agent_key = Secret("agk_mock." + randomness.token_urlsafe(32))
+        self.agent_key: Secret = Secret("agk_mock." + randomness.token_urlsafe(32))
         self._scopes, self._clock = parse_vault_scopes(scopes), clock
         self._kept: dict[str, list[Kept]] = {}
         self._tokens: dict[str, Token] = {}  # by their text

@@ -39,7 +39,7 @@ class LocalVault:
         scopes: str = "secrets:*:*",
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.mock = MockVault(secrets, scopes=scopes, clock=clock)
+        self.mock: MockVault = MockVault(secrets, scopes=scopes, clock=clock)
         self._server = LoopbackServer(self._answer)
 
     @property
