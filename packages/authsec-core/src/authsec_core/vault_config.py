@@ -164,7 +164,7 @@ class VaultConfig(AuthSecConfig):
             why = next(iter(signs), "AUTHSEC_MODE")
             raise ConfigurationError(
                 f"AUTHSEC_VAULT_URL is missing, but {why} says that this is no offline try-out: set it, or set "
-                "AUTHSEC_MODE=mock to work with secrets that are none"
+                "AUTHSEC_MODE=mock to work with invented secrets"
             )
         if self.mock_secrets is None:
             raise ConfigurationError(
