@@ -50,17 +50,9 @@ from authsec_server.delegations.service import MOST_DELEGATIONS
 from authsec_server.limits.service import Limited
 from authsec_server.operators.access import _GIVEN
 from authsec_server.operators.service import MOST_TOKENS
-from authsec_server.problems import (
-    _HTTP,
-    _VAULT_BY_STATUS,
-    ERRORS,
-    OAUTH_ERRORS,
-    OAUTH_PREFIX,
-    REFUSALS,
-    SDK_PREFIX,
-    VAULT_ERRORS,
-)
+from authsec_server.problems import _HTTP, _VAULT_BY_STATUS, ERRORS, OAUTH_PREFIX, SDK_PREFIX
 from authsec_server.protocol import Closing
+from authsec_server.refusals import OAUTH_ERRORS, REFUSALS, VAULT_ERRORS
 from authsec_server.settings import ServerSettings
 from authsec_server.telemetry import metrics
 from authsec_server.tokens.policy import Check

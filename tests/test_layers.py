@@ -78,6 +78,7 @@ PURE_AT_THE_AUTHORITY = (
     "limits.buckets",
     "oauth.assertions",
     "operators.access",
+    "refusals",
     "tokens.claims",
     "tokens.policy",
     "tokens.subjects",

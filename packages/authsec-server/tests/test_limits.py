@@ -22,7 +22,7 @@ from authsec_server.limits.addresses import neighbourhood
 from authsec_server.limits.buckets import BURST, Buckets, Rate
 from authsec_server.limits.service import Limits
 from authsec_server.limits.shared import SharedLimits
-from authsec_server.problems import REFUSALS
+from authsec_server.refusals import REFUSALS
 
 HOME = "192.0.2.1"
 AGENT = "7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f"

@@ -15,6 +15,7 @@ from authsec_core.errors import AuthSecError, ConfigurationError, VerificationUn
 from authsec_core.testing import assert_no_secret
 from authsec_server import errors, middleware, problems
 from authsec_server.errors import RefusalCode, RefusedError
+from authsec_server.refusals import REFUSALS
 from authsec_server.settings import ServerSettings
 
 SDK = "/authsec/uflow/sdk/delegation-token"
@@ -100,8 +101,8 @@ def test_every_error_has_a_row() -> None:
 
 def test_every_refusal_has_a_row() -> None:
     """Every code with which a token is refused has a status, which is one of the wire contract's."""
-    assert set(get_args(RefusalCode)) == problems.REFUSALS.keys()
-    assert set(problems.REFUSALS.values()) == {400, 401, 403, 404, 409, 410}
+    assert set(get_args(RefusalCode)) == REFUSALS.keys()
+    assert set(REFUSALS.values()) == {400, 401, 403, 404, 409, 410}
 
 
 @pytest.mark.anyio
@@ -132,7 +133,7 @@ async def test_an_error_keeps_the_wire_contract(error: AuthSecError) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("code", "status"), problems.REFUSALS.items())
+@pytest.mark.parametrize(("code", "status"), REFUSALS.items())
 async def test_a_refusal_says_which(code: RefusalCode, status: int) -> None:
     """A refused token has the status of its code, and the code beside the text."""
     reply = await request("GET", SDK, RefusedError(code, "because"))

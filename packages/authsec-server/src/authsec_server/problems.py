@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from authsec_core.errors import AuthSecError, ConfigurationError, VerificationUnavailableError
+from authsec_server.error_bodies import FieldProblem, OAuthError, Problem, SdkError, VaultError, VaultErrorBody
 from authsec_server.errors import (
     ConflictError,
     DamagedAuditError,
@@ -29,7 +30,6 @@ from authsec_server.errors import (
     InvalidRequestError,
     NotFoundError,
     RateLimitedError,
-    RefusalCode,
     RefusedError,
     StorageUnavailableError,
     UnauthenticatedError,
@@ -37,11 +37,10 @@ from authsec_server.errors import (
     UnsealError,
     WrongMasterKeyError,
 )
+from authsec_server.refusals import OAUTH_ERRORS, REFUSALS, VAULT_ERRORS
 
 __all__ = [
     "ERRORS",
-    "OAUTH_ERRORS",
-    "REFUSALS",
     "FieldProblem",
     "OAuthError",
     "Problem",
@@ -106,60 +105,6 @@ ERRORS: Final[Mapping[type[AuthSecError], Row]] = {
     UnsealError: Row(status=500, says=False),
     WrongMasterKeyError: Row(status=503, says=False, retry_after=1),  # another server may have it, or this one soon
 }
-REFUSALS: Final[Mapping[RefusalCode, int]] = {
-    "client_id_missing": 400,
-    "client_id_malformed": 400,
-    "request_malformed": 400,
-    "proof_missing": 401,
-    "proof_wrong": 401,
-    "client_disabled": 403,
-    "not_covered": 403,
-    "client_unknown": 404,
-    "no_delegation": 404,
-    "client_revoked": 410,
-    "delegation_ended": 410,
-    "audience_not_covered": 403,
-    "grant_unsupported": 400,
-    "subject_rejected": 400,
-    "target_malformed": 400,
-    "token_of_another": 403,
-    "address_denied": 403,
-    "approval_denied": 403,
-    "approval_ended": 403,
-    "approval_required": 403,
-    "limit_reached": 409,
-    "not_found": 404,
-    "scope_denied": 403,
-    "secret_not_found": 404,
-    "token_exhausted": 410,
-}
-# RFC 6749 section 5.2, RFC 8693 section 2.2.2. All are a 400, but for `invalid_client`, which is a 401.
-OAUTH_ERRORS: Final[Mapping[RefusalCode, str]] = {
-    "client_id_missing": "invalid_request",
-    "client_id_malformed": "invalid_client",
-    "request_malformed": "invalid_request",
-    "proof_missing": "invalid_client",
-    "proof_wrong": "invalid_client",
-    "client_unknown": "invalid_client",
-    "client_disabled": "unauthorized_client",
-    "client_revoked": "unauthorized_client",
-    "no_delegation": "unauthorized_client",
-    "delegation_ended": "unauthorized_client",
-    "not_covered": "invalid_scope",
-    "audience_not_covered": "invalid_target",
-    "grant_unsupported": "unsupported_grant_type",
-    "subject_rejected": "invalid_request",
-    "target_malformed": "invalid_target",
-    "token_of_another": "invalid_grant",
-}
-# What vault clients tell apart. A client that may do nothing any more hears what a wrong key hears.
-VAULT_ERRORS: Final[Mapping[RefusalCode, str]] = {
-    "client_disabled": "UNAUTHORIZED",
-    "client_revoked": "UNAUTHORIZED",
-    "approval_ended": "APPROVAL_REQUIRED",
-    "approval_required": "APPROVAL_REQUIRED",
-    "secret_not_found": "SECRET_NOT_FOUND",
-}
 _VAULT_BY_STATUS: Final = {
     401: "UNAUTHORIZED",
     403: "SCOPE_DENIED",
@@ -186,53 +131,6 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 _NOTHING: Final = re.compile(r"(?!)")
 _NAMED: Final = 2  # steps that have names of ours: where a member was sent, and the member; below are the sender's own
 _PLAIN_WORD: Final = re.compile(r"[a-z_]{1,40}")
-
-
-class FieldProblem(BaseModel):
-    """What is wrong with one member of a request."""
-
-    field: str
-    message: str
-
-
-class Problem(BaseModel):
-    """An error, as RFC 9457 has it."""
-
-    type: Literal["about:blank"] = "about:blank"
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str
-    field: str | None = None
-    errors: list[FieldProblem] | None = None
-
-
-class SdkError(BaseModel):
-    """An error at the endpoint that agents call."""
-
-    error: str
-    details: str | None = None
-
-
-class OAuthError(BaseModel):
-    """An error of the OAuth endpoints, as RFC 6749 section 5.2 has it."""
-
-    error: str
-    error_description: str | None = None
-
-
-class VaultErrorBody(BaseModel):
-    """What went wrong: for programs, and for people."""
-
-    code: str
-    message: str
-
-
-class VaultError(BaseModel):
-    """An error of the vault, in the shape that vault clients for agents know."""
-
-    error: VaultErrorBody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
