@@ -42,6 +42,7 @@ class ClusterIssuer:
         self._clock = clock
         self._lock = threading.Lock()  # guards the keys
         self._keys = [SigningKey.generate()]
+        self._path = f"/id/{uuid.uuid4().hex[:12]}"  # as EKS has it; and a port may have been another cluster's before
         self._server = LoopbackServer(self._answer)
 
     def __enter__(self) -> ClusterIssuer:
@@ -64,7 +65,7 @@ class ClusterIssuer:
     @property
     def issuer(self) -> str:
         """The `iss` of its tokens."""
-        return self._server.base_url
+        return self._server.base_url + self._path
 
     @property
     def jwks_url(self) -> str:
@@ -137,7 +138,7 @@ class ClusterIssuer:
         }
 
     def _answer(self, request: Request) -> Reply:
-        if request.path != _JWKS:
+        if request.path != self._path + _JWKS:
             return Reply(status=404)
         return Reply(headers={"Content-Type": "application/jwk-set+json"}, body=json.dumps(self.jwks()).encode())
 
