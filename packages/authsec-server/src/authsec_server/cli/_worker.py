@@ -82,9 +82,9 @@ def answer(
 def _collect_less() -> None:
     """Let the garbage collector alone with what was loaded, and call it for every ten thousand objects, not for 700.
 
-    What waits for a commit is looked through each time, and is no garbage: that was a tenth of a request's time.
+    What waits for a commit is looked through each time, and is no garbage: that was a tenth of a request's time. It is
+    not called here: an interrupt that comes while it runs a callback is lost, and nobody handles signals as yet.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(_MOST_NEW, 20, 20)
 
