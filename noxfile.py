@@ -266,7 +266,7 @@ def adapters(session: nox.Session, cell: Cell) -> None:
     _install(session, "authsec-core", f"authsec-{package}", groups=["test"], also=cell.requirements.split())
     arguments = [argument for argument in session.posargs if argument != "--full"]
     files = map(str, [*sorted(tests.glob("test_*.py")), tests / folder])
-    session.run("pytest", *files, "--no-skipped-modules", *arguments, env=_private(session))
+    session.run("pytest", *_IN_TWO, *files, "--no-skipped-modules", *arguments, env=_private(session))
 
 
 @nox.session(python=_one_of("3.12", "3.11", "3.13", "3.10"))
