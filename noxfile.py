@@ -71,7 +71,7 @@ os.environ.pop(_STARTED_AGAIN, None)
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 _UNTIL_312 = ("3.12", "3.11", "3.10")
-PACKAGES = ("authsec-core", "authsec-autogen", "authsec-crewai", "authsec-server")
+PACKAGES = ("authsec-core", "authsec-autogen", "authsec-crewai", "authsec-fastapi", "authsec-server")
 
 nox.needs_version = ">=2025.11.12"
 nox.options.default_venv_backend = "uv"
@@ -183,7 +183,8 @@ _WITHOUT_WHAT_TAKES_LONG = [
 
 
 def _install_without_framework(session: nox.Session) -> None:
-    _install(session, "authsec-core[cli,otel]", "authsec-autogen", "authsec-server[testing]", groups=["test", "server"])
+    packages = ["authsec-core[cli,otel]", "authsec-autogen", "authsec-fastapi[otel]", "authsec-server[testing]"]
+    _install(session, *packages, groups=["test", "server"])
     session.install("--no-deps", next(_build(session).glob("authsec_crewai-*.whl")).as_uri())
 
 
@@ -278,7 +279,7 @@ def examples(session: nox.Session, ag2: bool) -> None:
     else:
         adapter = _autogen(session, "agentchat", "agent-framework")
         others = ["autogen-ext[openai]>=0.4.9,<0.8", "agent-framework-openai", "authlib>=1.6"]
-        packages = ["authsec-core[cli,otel]", adapter, "authsec-crewai", "authsec-server[testing]"]
+        packages = ["authsec-core[cli,otel]", adapter, "authsec-crewai", "authsec-fastapi", "authsec-server[testing]"]
         _install(session, *packages, groups=["test"], also=others)
     chosen = ["-k", "ag2_agent or (test_docs and ag2)" if ag2 else "not ag2_agent"]
     session.run("pytest", "tests/examples", *chosen, *session.posargs, env=_private(session))
@@ -307,7 +308,7 @@ def types(session: nox.Session) -> None:
         _autogen(session, "agentchat", "agent-framework"),
         ["autogen-ext[openai]", "agent-framework-openai"],
     )
-    packages = ["authsec-core", adapter, "authsec-crewai", "authsec-server[testing]"]
+    packages = ["authsec-core", adapter, "authsec-crewai", "authsec-fastapi", "authsec-server[testing]"]
     _install(session, *packages, groups=["test", "types"], also=[*models, "ag2>=1,<2"])
     session.run("mypy")
     for folder in sorted({*ROOT.glob("packages/*/tests"), ROOT / "tests"}):
@@ -364,9 +365,9 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Run the tests of the core and the server with the oldest dependencies that their metadata allows."""
+    """Run the tests of the core, the guard and the server with the oldest dependencies that their metadata allows."""
     core = f"authsec-core @ {next(_build(session).glob('authsec_core-*.whl')).as_uri()}"
-    packages = ["authsec-core", "authsec-server"]
+    packages = ["authsec-core", "authsec-fastapi", "authsec-server"]
     requirements = [part for package in packages for part in ("-r", f"packages/{package}/pyproject.toml")]
     session.install("--resolution=lowest-direct", *requirements, "--all-extras", core)
     # Later ones need a later cryptography than our oldest.

@@ -87,6 +87,10 @@ PURE_AT_THE_AUTHORITY = (
     "vault.values",
 )
 
+# The guard's modules that speak HTTP: the others decide.
+GUARDS_RIM = frozenset({"_dependencies", "_scheme", "guard", "middleware", "testing"})
+PURE_AT_THE_GUARD = ("audit", "bearer", "errors", "policy", "principal", "refusals", "requirement")
+
 # Each layer may import from itself and from those above it in this list, as architecture.md draws them.
 LAYERS: dict[str, frozenset[str]] = {
     "values": frozenset(
@@ -263,7 +267,7 @@ def test_the_core_knows_no_framework(module: str) -> None:
 
 @pytest.mark.parametrize("module", EVERY_MODULE)
 def test_packages_depend_on_the_core_and_on_nothing_else_of_ours(module: str) -> None:
-    """The core stands alone, an adapter knows the core and itself, and nothing knows the server."""
+    """The core stands alone, an adapter or the guard knows the core and itself, and nothing knows the server."""
     own = module.split(".")[0]
     ours = {found.top for found in imports(EVERY_MODULE[module], module) if found.top.startswith("authsec_")}
     assert ours <= {own, "authsec_core"}
@@ -364,6 +368,22 @@ def test_what_the_authority_decides_knows_no_http(module: str) -> None:
         return
     found = [found for found in imports(EVERY_MODULE[module], module) if found.top in WEB_FRAMEWORKS]
     assert not found
+
+
+@pytest.mark.parametrize("module", modules("authsec_fastapi"))
+def test_what_the_guard_decides_knows_no_http(module: str) -> None:
+    """The web framework belongs to what stands between it and the decisions; agent frameworks are loaded lazily."""
+    name = module.partition(".")[2]
+    for found in imports(EVERY_MODULE[module], module):
+        assert found.top not in WEB_FRAMEWORKS or name in GUARDS_RIM
+        assert found.top not in AGENT_FRAMEWORKS or found.lazy or found.typing
+
+
+@pytest.mark.parametrize("module", PURE_AT_THE_GUARD)
+def test_what_is_pure_at_the_guard_does_no_io(module: str) -> None:
+    """Values, and what decides about them, touch no socket, no thread and no event loop."""
+    for found in imports(EVERY_MODULE[f"authsec_fastapi.{module}"], f"authsec_fastapi.{module}"):
+        assert found.top not in {"asyncio", "httpx", "socket", "threading", "anyio"}
 
 
 @pytest.mark.parametrize("module", PURE_AT_THE_AUTHORITY)

@@ -1,0 +1,67 @@
+"""Guards FastAPI services, and the agents behind them, with authsec delegation tokens.
+
+The names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from authsec_fastapi.audit import AuditEvent, AuditSink, LoggingSink
+    from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError, CredentialsError, TokenMissingError
+    from authsec_fastapi.guard import AuthSecGuard
+    from authsec_fastapi.issuers import TrustedIssuer
+    from authsec_fastapi.policy import Policy, RouteRule, ToolRule
+    from authsec_fastapi.principal import Identity, Principal
+    from authsec_fastapi.static_token import StaticToken
+
+__all__ = [
+    "AccessDeniedError",
+    "AuditEvent",
+    "AuditSink",
+    "AuditUnavailableError",
+    "AuthSecGuard",
+    "CredentialsError",
+    "Identity",
+    "LoggingSink",
+    "Policy",
+    "Principal",
+    "RouteRule",
+    "StaticToken",
+    "TokenMissingError",
+    "ToolRule",
+    "TrustedIssuer",
+]
+
+_HOMES = {
+    "AccessDeniedError": "errors",
+    "AuditEvent": "audit",
+    "AuditSink": "audit",
+    "AuditUnavailableError": "errors",
+    "AuthSecGuard": "guard",
+    "CredentialsError": "errors",
+    "Identity": "principal",
+    "LoggingSink": "audit",
+    "Policy": "policy",
+    "Principal": "principal",
+    "RouteRule": "policy",
+    "StaticToken": "static_token",
+    "TokenMissingError": "errors",
+    "ToolRule": "policy",
+    "TrustedIssuer": "issuers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"authsec_fastapi.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,113 @@
+"""What goes on record of each decision and each run of an agent, and where to. One value, one protocol, one sink.
+
+Sinks that write files, and the authority's audit, are in modules of their own. Nothing on record is a token, or a word
+that an unknown caller wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+__all__ = ["AuditEvent", "AuditSink", "EventKind", "LoggingSink", "Outcome"]
+
+EventKind: TypeAlias = Literal["request", "tool", "run.started", "run.ended"]
+Outcome: TypeAlias = Literal["allow", "deny", "success", "error", "cancelled"]
+
+_LONGEST: Final = 500  # characters of one value on record
+_log = logging.getLogger("authsec.audit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEvent:
+    """One decision, or the beginning or end of one run. Immutable.
+
+    Attributes:
+        event: `request` and `tool` are decisions.
+        outcome: `allow` or `deny` of a decision, `success`, `error` or `cancelled` of a run that has ended.
+        reason: Why: `allowed`, a reason of `authsec_fastapi.requirement`, or the stable code of an error.
+        at: Epoch seconds.
+        subject: These six are of the caller, and missing where no good token was presented.
+        needed: The scopes that were needed; `role` and `action` likewise.
+        request_id: As the request's `x-request-id` says, if that is plain.
+        method: Of the request; `WEBSOCKET` for a WebSocket.
+        route: The route's template, such as `/reports/{name}`, which names nobody; None where no route matched.
+        agent: Which agent runs.
+        conversation: For which conversation.
+        tools: What the agent was given.
+        duration: Seconds that a run took.
+        run_id: The same for the beginning of a run, its tools and its end.
+    """
+
+    event: EventKind
+    outcome: Outcome | None
+    reason: str
+    at: float
+    subject: str | None = None
+    issuer: str | None = None
+    client_id: str | None = None
+    spiffe_id: str | None = None
+    user: str | None = None
+    jti: str | None = None
+    needed: tuple[str, ...] = ()
+    role: str | None = None
+    action: str | None = None
+    tool: str | None = None
+    request_id: str | None = None
+    method: str | None = None
+    route: str | None = None
+    agent: str | None = None
+    conversation: str | None = None
+    tools: tuple[str, ...] = ()
+    duration: float | None = None
+    run_id: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is known, as JSON has it; long texts are cut."""
+        known = {name: getattr(self, name) for name in _FIELDS}
+        return {name: _bounded(value) for name, value in known.items() if value is not None and value != ()}
+
+    def to_json(self) -> str:
+        """Return one line of ASCII: whatever stands in it ends no line and moves no cursor."""
+        return json.dumps(self.to_dict(), ensure_ascii=True, allow_nan=False)
+
+
+_FIELDS: Final = tuple(one.name for one in fields(AuditEvent))
+
+
+class AuditSink(Protocol):
+    """Where events go. Thread-safe and loop-safe.
+
+    With audit-first an answer waits for it, and is refused with 503 when it raises; else what it raises is logged.
+    """
+
+    def record(self, event: AuditEvent) -> None:
+        """Return once the event is on record; may block. Raises whatever it likes when it is not."""
+        ...
+
+    async def arecord(self, event: AuditEvent) -> None:
+        """Do what `record` does, without blocking the loop."""
+        ...
+
+
+class LoggingSink:
+    """Logs each event as a line of JSON to `authsec.audit`: INFO what was allowed, WARNING what was denied."""
+
+    def record(self, event: AuditEvent) -> None:
+        """Log the event. It cannot fail: `logging` tells nobody when a handler does."""
+        level = logging.WARNING if event.outcome in {"deny", "error"} else logging.INFO
+        _log.log(level, "%s", event.to_json())
+
+    async def arecord(self, event: AuditEvent) -> None:
+        """Do the same: what blocks is the application's handlers."""
+        self.record(event)
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"
+    if isinstance(value, tuple):
+        return [_bounded(one) for one in value[:_LONGEST]]
+    return value

@@ -1,0 +1,124 @@
+"""Whose tokens does a guard accept, and on which terms? Values; the terms are checked when the guard is made.
+
+How tokens are verified is for `authsec_core.verify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from authsec_core._clock import Clock
+from authsec_core.errors import ConfigurationError
+from authsec_core.verify import Profile, TokenVerifier
+from authsec_fastapi.principal import RolesClaim
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["RevocationCheck", "TrustedIssuer"]
+
+RevocationCheck: TypeAlias = Literal["required", "when-present"]
+_OURS = ("delegation", "at+jwt")
+_JWKS = "/.well-known/jwks.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedIssuer:
+    """An issuer, what its tokens look like, and how long something old counts.
+
+    Two of them may have the same `issuer` and different profiles.
+
+    Attributes:
+        issuer: Must equal the token's `iss`.
+        audience: One of these must be in the token's `aud`: the name of your API.
+        jwks_url: Where it publishes its keys; with the profiles `delegation` and `at+jwt` by default the authority's.
+        jwks: Its keys, instead of a URL.
+        profile: As for `TokenVerifier`: `delegation`, `at+jwt`, `oidc` for an identity provider, or `jwt-svid`.
+        roles_claim: Where its tokens say the roles: a name, dots for what lies within (`realm_access.roles`), or a
+            tuple of names where one has a dot.
+        revocation: `required` refuses a token that could not be revoked; `when-present` does not. Where a token says
+            how it can be revoked, that is always checked. By default it is required with the profiles of our own
+            authority.
+        leeway: Seconds by which its clock may differ from ours.
+        revocation_max_age: Seconds after which a status list that cannot be renewed counts for nothing.
+        jwks_refresh: Seconds after which a withdrawn key is refused, while the issuer answers.
+        jwks_max_age: Seconds for which the keys serve while the issuer does not answer.
+        cooldown: Seconds between two fetches after one that failed or was in vain.
+        remember: How many verified tokens to know again, which spares the signature.
+        timeout: Seconds for one fetch.
+        ca_file: A PEM file of the authorities to trust instead of the usual ones.
+        allow_http: Allow `http` beyond loopback, where anyone on the way can exchange the keys.
+    """
+
+    issuer: str
+    audience: str | tuple[str, ...]
+    jwks_url: str | None = None
+    jwks: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
+    profile: Profile = "delegation"
+    roles_claim: RolesClaim = "roles"
+    revocation: RevocationCheck | None = None
+    leeway: float = 5.0
+    revocation_max_age: float = 5.0
+    jwks_refresh: float = 300.0
+    jwks_max_age: float = 3600.0
+    cooldown: float = 5.0
+    remember: int = 1024
+    timeout: float = 5.0
+    ca_file: str | Path | None = None
+    allow_http: bool = False
+
+    def verifier(
+        self,
+        *,
+        clock: Clock,
+        transport: httpx.BaseTransport | None = None,
+        async_transport: httpx.AsyncBaseTransport | None = None,
+    ) -> TokenVerifier:
+        """Return what verifies its tokens. It fetches nothing yet.
+
+        Raises:
+            ConfigurationError: The terms contradict each other, or are unsafe.
+        """
+        if self.revocation not in (None, "required", "when-present"):
+            # A typo must not mean "open".
+            raise ConfigurationError(f"revocation is 'required' or 'when-present', not {self.revocation!r}")
+        try:
+            return TokenVerifier(
+                issuer=self.issuer,
+                audience=self.audience,
+                jwks=self.jwks,
+                jwks_url=self._jwks_url(),
+                profile=self.profile,
+                leeway=self.leeway,
+                require_status=(self.revocation or self._usual_check) == "required",
+                revocation_max_age=self.revocation_max_age,
+                jwks_refresh=self.jwks_refresh,
+                jwks_max_age=self.jwks_max_age,
+                cooldown=self.cooldown,
+                remember=self.remember,
+                timeout=self.timeout,
+                ca_file=self.ca_file,
+                allow_http=self.allow_http,
+                transport=transport,
+                async_transport=async_transport,
+                clock=clock,
+            )
+        except ValueError as exc:
+            raise ConfigurationError(f"the issuer {self.issuer!r} cannot be trusted on these terms: {exc}") from exc
+
+    @property
+    def _usual_check(self) -> RevocationCheck:
+        return "required" if self.profile in _OURS else "when-present"
+
+    def _jwks_url(self) -> str | None:
+        if self.jwks_url is not None or self.jwks is not None:
+            return self.jwks_url
+        if self.profile in _OURS:
+            return self.issuer.rstrip("/") + _JWKS
+        raise ConfigurationError(
+            f"say jwks_url for {self.issuer!r}: where it publishes its keys. An identity provider names it as jwks_uri "
+            "in its /.well-known/openid-configuration"
+        )

@@ -1,0 +1,104 @@
+"""May this caller do this? The one place that decides it. Pure: no HTTP, no clock, no I/O.
+
+Scope, role, action and tool are AND-ed, and names are compared exactly: `calendar:read` is not `read`, `Admin` is not
+`admin`. What the policy does not know is denied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from authsec_fastapi.errors import AccessDeniedError
+from authsec_fastapi.policy import Policy, ToolRule
+from authsec_fastapi.principal import Principal
+
+__all__ = ["ANY_CALLER", "Decision", "Reason", "Requirement", "decide"]
+
+Reason: TypeAlias = Literal[
+    "allowed", "insufficient_scope", "role_missing", "action_not_permitted", "tool_unknown", "route_unknown"
+]
+
+_MESSAGES: Final[dict[Reason, str]] = {
+    "insufficient_scope": "The token lacks a scope that is needed here.",
+    "role_missing": "The caller lacks the role that is needed here.",
+    "action_not_permitted": "None of the caller's roles permits this.",
+    "tool_unknown": "No rule permits this tool.",
+    "route_unknown": "No rule permits this route.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """What somebody has to be allowed, all of it.
+
+    Attributes:
+        scopes: The token has to have each.
+        role: The caller has to have it, if it is given.
+        action: One of the caller's roles has to permit it, if it is given.
+        tool: The policy has to know it, and the caller has to fulfil its rule, if it is given.
+    """
+
+    scopes: frozenset[str] = frozenset()
+    role: str | None = None
+    action: str | None = None
+    tool: str | None = None
+
+
+ANY_CALLER: Final = Requirement()
+"""A good token is enough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was decided, and why.
+
+    Attributes:
+        reason: `allowed`, or the first condition that failed.
+        needed: All scopes that are needed.
+        missing: The scopes that the token lacks.
+    """
+
+    reason: Reason
+    needed: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it may be done."""
+        return self.reason == "allowed"
+
+    def enforce(self) -> None:
+        """Return if it may be done.
+
+        Raises:
+            AccessDeniedError: It may not.
+        """
+        if not self.allowed:
+            raise AccessDeniedError(
+                _MESSAGES[self.reason], reason=self.reason, missing=self.missing, needed=self.needed
+            )
+
+
+def decide(principal: Principal, requirement: Requirement, policy: Policy) -> Decision:
+    """Return whether the caller may do what the requirement is of."""
+    tool = ToolRule() if requirement.tool is None else policy.tools.get(requirement.tool)
+    if tool is None:
+        return Decision(reason="tool_unknown", needed=requirement.scopes)
+    needed = requirement.scopes | tool.scopes
+    return Decision(
+        reason=_reason(principal, requirement, tool, needed, policy), needed=needed, missing=needed - principal.scopes
+    )
+
+
+def _reason(
+    principal: Principal, requirement: Requirement, tool: ToolRule, needed: frozenset[str], policy: Policy
+) -> Reason:
+    if not needed <= principal.scopes:
+        return "insufficient_scope"
+    if not {role for role in (requirement.role, tool.role) if role is not None} <= principal.roles:
+        return "role_missing"
+    actions = {action for action in (requirement.action, tool.action) if action is not None}
+    if actions and not actions <= policy.actions_of(principal.roles):
+        return "action_not_permitted"
+    return "allowed"
