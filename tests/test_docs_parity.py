@@ -23,6 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+import authsec_fastapi
 from authsec_core import AuthSecConfig, AuthSecError, ConfigurationError, VaultConfig, errors
 from authsec_core._layers import variable
 from authsec_core._telemetry import _Instruments
@@ -41,10 +42,13 @@ SOURCES = {
 }
 # What an application or a test may import of the authority; the rest of its modules are its own.
 PUBLIC_OF_SERVER = {f"authsec_server{module}" for module in ("", ".app", ".settings", ".testing")}
+# And of the guard: its package has all names but those that need an agent framework, and those for tests.
+PUBLIC_OF_GUARD = {f"authsec_fastapi{module}" for module in ("", ".agentchat", ".classic", ".crewai", ".testing")}
 SERVERS = {setting.variable for setting in ServerSettings.describe()}
 SETTINGS = VaultConfig.model_fields  # which are those of AuthSecConfig, and the vault's own
 OPERATORS = {f"AUTHSEC_ADMIN_{name}" for name in ("URL", "TOKEN", "CA_FILE")}
-CLASSES = [kind for name in errors.__all__ if issubclass(kind := getattr(errors, name), AuthSecError)]
+RAISED = [getattr(package, name) for package in (errors, authsec_fastapi) for name in package.__all__]
+CLASSES = [kind for kind in RAISED if isinstance(kind, type) and issubclass(kind, AuthSecError)]
 
 
 def _text(page: str) -> str:
@@ -142,7 +146,8 @@ def test_every_reason_of_a_refusal_is_documented() -> None:
 
 def _public_modules() -> Iterator[str]:
     public = [name for name in SOURCES if not any(part.startswith("_") for part in name.split("."))]
-    yield from (name for name in public if not name.startswith("authsec_server") or name in PUBLIC_OF_SERVER)
+    inside = ("authsec_server", "authsec_fastapi")
+    yield from (name for name in public if not name.startswith(inside) or name in PUBLIC_OF_SERVER | PUBLIC_OF_GUARD)
 
 
 def _exported(module: str) -> list[str]:
