@@ -23,6 +23,7 @@ from authsec_fastapi.principal import Principal, RolesClaim
 from authsec_fastapi.recording import Recorder
 from authsec_fastapi.requirement import ANY_CALLER, Requirement
 from authsec_fastapi.static_token import StaticToken
+from authsec_fastapi.tools import ToolRun, guarded_tools
 
 if TYPE_CHECKING:
     import httpx
@@ -137,6 +138,29 @@ class AuthSecGuard:
     def require_action(self, action: str) -> CallerDependency:
         """Return a dependency that lets in who has a role that permits this; see `require`."""
         return self.require(action=action)
+
+    def tools(
+        self, principal: Principal, tools: Iterable[Callable[..., Any]], *, run: ToolRun | None = None
+    ) -> list[Callable[..., Any]]:
+        """Return those of an agent's functions that the caller may use, by the policy's rules for tools.
+
+        They look as before and are called as before, sync or async. Each call looks at the caller's token and the
+        policy again, and goes on record; what is refused is not run, and answered with JSON text for the model. What
+        the functions themselves return and raise is left as it is. A parameter annotated `Principal` is filled in with
+        the caller, and is not in the signature that a framework shows to the model.
+
+        Make them anew for each request: they act for this caller, whoever calls them, on whichever thread.
+
+        Args:
+            tools: Functions and bound methods. For the tools of a framework there are modules of its name.
+            run: The run of the agent, so that decisions go on record as its.
+
+        Raises:
+            ConfigurationError: The policy does not know a tool.
+            TypeError: Something is neither function nor bound method, or has a signature that no model can be told.
+            ValueError: Two have one name, or no guard vouches for the principal.
+        """
+        return guarded_tools(self.judge, principal, tools, run=run)
 
     def _requirement(self, scopes: tuple[str, ...], role: str | None, action: str | None) -> Requirement:
         for scope in scopes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from authsec_core.errors import AuthSecError
+from authsec_core.errors import AuthSecError, ConfigurationError
 from authsec_fastapi.audit import AuditEvent
 from authsec_fastapi.authentication import Authenticator
 from authsec_fastapi.bearer import bearer_token
@@ -30,6 +30,7 @@ class Judge:
         self._authenticator = authenticator
         self.policy = policy
         self.recorder = recorder
+        self._tools_known: set[str] = set()
 
     async def admit(self, headers: Headers, requirement: Requirement, about: About) -> Principal:
         """Return the caller of a request, if they may do what the requirement is of.
@@ -76,6 +77,23 @@ class Judge:
             self.recorder.record(self._denied(principal, requirement, error, about))
             raise
         self.recorder.record(self._allowed(principal, requirement, decision, about))
+
+    def offers(self, principal: Principal, tool: str) -> bool:
+        """Return whether an agent is to be given this tool for a caller that was admitted.
+
+        That is a look at the policy, which goes on record nowhere: each call of the tool is decided when it comes.
+
+        Raises:
+            ValueError: The principal was made by hand, so that nobody vouches for it.
+            ConfigurationError: The policy does not know the tool. One that it once knew is just not offered any more.
+        """
+        _standing(principal)
+        decision = decide(principal, Requirement(tool=tool), self.policy)
+        if decision.reason != "tool_unknown":
+            self._tools_known.add(tool)
+        elif tool not in self._tools_known:
+            raise ConfigurationError(f"the policy has no rule for the tool {tool!r}: add one, or mend the name")
+        return decision.allowed
 
     def _allowed(self, principal: Principal, requirement: Requirement, decision: Decision, about: About) -> AuditEvent:
         return decision_event(
