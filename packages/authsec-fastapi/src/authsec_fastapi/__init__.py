@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError, CredentialsError, TokenMissingError
     from authsec_fastapi.guard import AuthSecGuard
     from authsec_fastapi.issuers import TrustedIssuer
+    from authsec_fastapi.middleware import AuthSecMiddleware
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
     from authsec_fastapi.principal import Identity, Principal
     from authsec_fastapi.static_token import StaticToken
@@ -23,6 +24,7 @@ __all__ = [
     "AuditSink",
     "AuditUnavailableError",
     "AuthSecGuard",
+    "AuthSecMiddleware",
     "CredentialsError",
     "Identity",
     "LoggingSink",
@@ -41,6 +43,7 @@ _HOMES = {
     "AuditSink": "audit",
     "AuditUnavailableError": "errors",
     "AuthSecGuard": "guard",
+    "AuthSecMiddleware": "middleware",
     "CredentialsError": "errors",
     "Identity": "principal",
     "LoggingSink": "audit",

@@ -32,8 +32,13 @@ class Judge:
         self.recorder = recorder
         self._tools_known: set[str] = set()
 
-    async def admit(self, headers: Headers, requirement: Requirement, about: About) -> Principal:
+    async def admit(
+        self, headers: Headers, requirement: Requirement, about: About, *, policy: Policy | None = None
+    ) -> Principal:
         """Return the caller of a request, if they may do what the requirement is of.
+
+        Args:
+            policy: By which to decide, where it is not the one of now.
 
         Raises:
             AuthSecError: They may not, or nobody can tell; `refusals` has the answer.
@@ -41,13 +46,29 @@ class Judge:
         principal: Principal | None = None
         try:
             principal = await self._authenticator.aauthenticate(bearer_token(headers))
-            decision = decide(principal, requirement, self.policy)
+            decision = decide(principal, requirement, policy or self.policy)
             decision.enforce()
         except AuthSecError as error:
             await self.recorder.arecord(self._denied(principal, requirement, error, about))
             raise
         await self.recorder.arecord(self._allowed(principal, requirement, decision, about))
         return principal
+
+    async def readmit(
+        self, principal: Principal, requirement: Requirement, about: About, *, policy: Policy | None = None
+    ) -> None:
+        """Return if a caller that was admitted with the same request may do this too; the token is not looked at again.
+
+        Raises:
+            AuthSecError: As `admit`.
+        """
+        try:
+            decision = decide(principal, requirement, policy or self.policy)
+            decision.enforce()
+        except AuthSecError as error:
+            await self.recorder.arecord(self._denied(principal, requirement, error, about))
+            raise
+        await self.recorder.arecord(self._allowed(principal, requirement, decision, about))
 
     async def arecheck(self, principal: Principal, requirement: Requirement, about: About) -> None:
         """Return if a caller that was admitted still may, and may do this too.

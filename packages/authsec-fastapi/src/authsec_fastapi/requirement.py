@@ -1,7 +1,7 @@
 """May this caller do this? The one place that decides it. Pure: no clock, no I/O, and of HTTP only method and path.
 
-Scope, role, action, tool and route are AND-ed, and names are compared exactly: `calendar:read` is not `read`, `Admin` is not
-`admin`. What the policy does not know is denied.
+Scope, role, action, tool and route are AND-ed, and names are compared exactly: `calendar:read` is not `read`, `Admin`
+is not `admin`. What the policy does not know is denied.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ class Requirement:
         role: The caller has to have it, if it is given.
         action: One of the caller's roles has to permit it, if it is given.
         tool: The policy has to know it, and the caller has to fulfil its rule, if it is given.
+        route_known: False where the policy has routes, and none of them is the request's: nobody is let in.
     """
 
     scopes: frozenset[str] = frozenset()
     role: str | None = None
     action: str | None = None
     tool: str | None = None
+    route_known: bool = True
 
 
 ANY_CALLER: Final = Requirement()
@@ -83,6 +85,8 @@ class Decision:
 
 def decide(principal: Principal, requirement: Requirement, policy: Policy) -> Decision:
     """Return whether the caller may do what the requirement is of."""
+    if not requirement.route_known:
+        return Decision(reason="route_unknown", needed=requirement.scopes)
     tool = ToolRule() if requirement.tool is None else policy.tools.get(requirement.tool)
     if tool is None:
         return Decision(reason="tool_unknown", needed=requirement.scopes)
