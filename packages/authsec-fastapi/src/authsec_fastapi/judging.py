@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from authsec_core.errors import AuthSecError, ConfigurationError
+from authsec_core.errors import AuthSecError
+from authsec_fastapi._telemetry import observe_decision
 from authsec_fastapi.audit import AuditEvent
 from authsec_fastapi.authentication import Authenticator
 from authsec_fastapi.bearer import bearer_token
@@ -53,6 +55,16 @@ class Judge:
             raise
         await self.recorder.arecord(self._allowed(principal, requirement, decision, about))
         return principal
+        with observe_decision() as told:
+            try:
+                principal = await self._authenticator.aauthenticate(bearer_token(headers))
+                decision = decide(principal, requirement, self.policy)
+                decision.enforce()
+            except AuthSecError as error:
+                await self.recorder.arecord(told.decided(self._denied(principal, requirement, error, about)))
+                raise
+            await self.recorder.arecord(told.decided(self._allowed(principal, requirement, decision, about)))
+            return principal
 
     async def readmit(
         self, principal: Principal, requirement: Requirement, about: About, *, policy: Policy | None = None
@@ -78,26 +90,28 @@ class Judge:
             AuthSecError: As `admit`.
         """
         standing = _standing(principal)
-        try:
-            await standing.acheck()
-            decision = decide(principal, requirement, self.policy)
-            decision.enforce()
-        except AuthSecError as error:
-            await self.recorder.arecord(self._denied(principal, requirement, error, about))
-            raise
-        await self.recorder.arecord(self._allowed(principal, requirement, decision, about))
+        with observe_decision() as told:
+            try:
+                await standing.acheck()
+                decision = decide(principal, requirement, self.policy)
+                decision.enforce()
+            except AuthSecError as error:
+                await self.recorder.arecord(told.decided(self._denied(principal, requirement, error, about)))
+                raise
+            await self.recorder.arecord(told.decided(self._allowed(principal, requirement, decision, about)))
 
     def recheck(self, principal: Principal, requirement: Requirement, about: About) -> None:
         """Do what `arecheck` does for blocking code; may fetch keys or a status list."""
         standing = _standing(principal)
-        try:
-            standing.check()
-            decision = decide(principal, requirement, self.policy)
-            decision.enforce()
-        except AuthSecError as error:
-            self.recorder.record(self._denied(principal, requirement, error, about))
-            raise
-        self.recorder.record(self._allowed(principal, requirement, decision, about))
+        with observe_decision() as told:
+            try:
+                standing.check()
+                decision = decide(principal, requirement, self.policy)
+                decision.enforce()
+            except AuthSecError as error:
+                self.recorder.record(told.decided(self._denied(principal, requirement, error, about)))
+                raise
+            self.recorder.record(told.decided(self._allowed(principal, requirement, decision, about)))
 
     def offers(self, principal: Principal, tool: str) -> bool:
         """Return whether an agent is to be given this tool for a caller that was admitted.
