@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from authsec_fastapi.audit import AuditEvent, AuditSink, LoggingSink
     from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError, CredentialsError, TokenMissingError
     from authsec_fastapi.guard import AuthSecGuard
+    from authsec_fastapi.introspection import Introspection
     from authsec_fastapi.issuers import TrustedIssuer
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
     from authsec_fastapi.principal import Identity, Principal
+    from authsec_fastapi.settings import GuardSettings
     from authsec_fastapi.static_token import StaticToken
 
 __all__ = [
@@ -24,7 +26,9 @@ __all__ = [
     "AuditUnavailableError",
     "AuthSecGuard",
     "CredentialsError",
+    "GuardSettings",
     "Identity",
+    "Introspection",
     "LoggingSink",
     "Policy",
     "Principal",
@@ -42,7 +46,9 @@ _HOMES = {
     "AuditUnavailableError": "errors",
     "AuthSecGuard": "guard",
     "CredentialsError": "errors",
+    "GuardSettings": "settings",
     "Identity": "principal",
+    "Introspection": "introspection",
     "LoggingSink": "audit",
     "Policy": "policy",
     "Principal": "principal",
