@@ -26,6 +26,7 @@ from authsec_core import AuthSecConfig
 from authsec_core._layers import variable
 from authsec_core._version import __version__
 from authsec_core.cli._arguments import UsageError, parse
+from authsec_fastapi import GuardSettings
 from authsec_server.cli._arguments import parse as parse_server
 from authsec_server.settings import ServerSettings
 
@@ -39,6 +40,7 @@ OTHERS = {"autogen-ext[openai]", "ag2[openai]", "agent-framework-openai", "opent
 SETTINGS = {
     *map(variable, AuthSecConfig.model_fields),
     *(setting.variable for setting in ServerSettings.describe()),
+    *(f"AUTHSEC_GUARD_{name.upper()}" for name in GuardSettings.model_fields),
     "AUTHSEC_ADMIN_URL",
     "AUTHSEC_ADMIN_TOKEN",
     "APP_BEARER_TOKEN",  # of the program on the first page about the guard

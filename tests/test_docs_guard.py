@@ -19,6 +19,8 @@ from authsec_fastapi import (
     AuditEvent,
     AuditUnavailableError,
     CredentialsError,
+    GuardSettings,
+    Introspection,
     Principal,
     TokenMissingError,
     TrustedIssuer,
@@ -135,3 +137,18 @@ def test_how_long_something_old_counts_is_what_the_defaults_are() -> None:
 def test_every_mode_of_revocation_is_documented() -> None:
     """issuers.md has each, and no other."""
     assert {name.strip('"') for name in _named("issuers.md", "Revocation")} == set(get_args(RevocationCheck))
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    """settings.md has each variable in its order; a default in code or in figures is the one that holds."""
+    rows = _rows("settings.md", "Settings")
+    assert [_code(row[0]) for row in rows] == [[f"AUTHSEC_GUARD_{name.upper()}"] for name in GuardSettings.model_fields]
+    held = {field.name: _default(field) for field in fields(TrustedIssuer)} | {
+        "introspection_max_age": Introspection(client_id="a", client_key="b" * 16, url="https://a.example").max_age,
+        "static_subject": "static",
+        **{name: field.default for name, field in GuardSettings.model_fields.items() if field.default is not None},
+    }
+    stated = {_code(row[0])[0].removeprefix("AUTHSEC_GUARD_").lower(): row[1].strip("`") for row in rows}
+    figures = {name: text for name, text in stated.items() if re.fullmatch(r"[\w.]+", text) and text != "none"}
+    assert len(figures) == 12
+    assert figures == {name: str(held[name]).lower().removesuffix(".0") for name in figures}

@@ -28,6 +28,7 @@ from authsec_core import AuthSecConfig, AuthSecError, ConfigurationError, VaultC
 from authsec_core._layers import variable
 from authsec_core._telemetry import _Instruments
 from authsec_core.cli._arguments import _parser
+from authsec_fastapi import GuardSettings
 from authsec_server.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +47,7 @@ PUBLIC_OF_SERVER = {f"authsec_server{module}" for module in ("", ".app", ".setti
 PUBLIC_OF_GUARD = {f"authsec_fastapi{module}" for module in ("", ".agentchat", ".classic", ".crewai", ".testing")}
 SERVERS = {setting.variable for setting in ServerSettings.describe()}
 SETTINGS = VaultConfig.model_fields  # which are those of AuthSecConfig, and the vault's own
+GUARDS = {f"AUTHSEC_GUARD_{name.upper()}" for name in GuardSettings.model_fields}
 OPERATORS = {f"AUTHSEC_ADMIN_{name}" for name in ("URL", "TOKEN", "CA_FILE")}
 RAISED = [getattr(package, name) for package in (errors, authsec_fastapi) for name in package.__all__]
 CLASSES = [kind for kind in RAISED if isinstance(kind, type) and issubclass(kind, AuthSecError)]
@@ -82,7 +84,7 @@ def test_documented_defaults_are_the_defaults() -> None:
 def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
     """A variable that a page names is one of ours, but for those that configuration.md says are refused."""
     named = set(re.findall(r"\bAUTHSEC_\w*[A-Z0-9]\b", page.read_text(encoding="utf-8")))
-    known = {variable(field) for field in SETTINGS} | SERVERS | OPERATORS
+    known = {variable(field) for field in SETTINGS} | SERVERS | OPERATORS | GUARDS
     assert named - known == (set(REFUSED) if page.name == "configuration.md" else set())
 
 

@@ -104,8 +104,9 @@ def _programs() -> Iterator[Any]:
             needs = [
                 name for name, imported in NEEDED.items() if re.search(rf"^(from|import) ({imported})\b", program, re.M)
             ]
+            environment = dict(re.findall(r'^export (AUTHSEC_GUARD_\w+)="(.+)"$', text, re.MULTILINE))
             name = f"{page.relative_to(DOCS).as_posix()}-{number}-{'+'.join(needs) or 'plain'}"
-            yield pytest.param(program, needs, id=name)
+            yield pytest.param(program, needs, environment, id=name)
 
 
 PROGRAMS = list(_programs())
@@ -118,11 +119,11 @@ def test_programs_are_found_for_each_framework() -> None:
     assert len([program for program in PROGRAMS if CONVERSATION.search(program.values[0])]) >= 7
 
 
-@pytest.mark.parametrize(("program", "needs"), PROGRAMS)
-def test_the_program_runs(program: str, needs: list[str], run: Run) -> None:
+@pytest.mark.parametrize(("program", "needs", "environment"), PROGRAMS)
+def test_the_program_runs(program: str, needs: list[str], environment: dict[str, str], run: Run) -> None:
     """A program copied from a page runs; one with a conversation fetches the sample data; none shows a token.
 
-    One of the guard's prints what stands beside each `print`.
+    One of the guard's prints what stands beside each `print`, with the settings that its page exports.
     """
     for framework in needs:
         if importlib.util.find_spec(framework) is None:
@@ -136,7 +137,7 @@ def test_the_program_runs(program: str, needs: list[str], run: Run) -> None:
     with ScriptedModel(fetch, "The vault is sealed.", "Nothing more.", model="gpt-4o-2024-08-06") as model:
         offline = "ScriptedModel(" in program  # has a model of its own, and must do without a key
         key = {} if offline else {"OPENAI_API_KEY": model.api_key, "OPENAI_BASE_URL": model.base_url}
-        done = run("-c", program, **key)
+        done = run("-c", program, **key, **environment)
     assert done.returncode == 0, done.stderr
     seen = done.stdout if offline else "".join(model.tool_results)
     assert CONVERSATION.search(program) is None or "active_agents" in seen, done.stdout
