@@ -64,7 +64,6 @@ class AuthSecGuard:
         audit_first: Refuse with 503 what could not be put on record.
         realm: What the challenge of a 401 calls your API, and what its OpenAPI calls the scheme: two guards of one
             application need two.
-        realm: What the challenge of a 401 calls your API.
         env_file: A `.env` file with settings; the environment wins over it.
         transport: An httpx transport for blocking fetches.
         async_transport: An httpx transport for the others.
@@ -115,9 +114,8 @@ class AuthSecGuard:
         authenticator = _authenticator(trusted, static_token, clock, transport, async_transport)
         recorder = Recorder(sink if sink is not None else LoggingSink(), audit_first=settings.audit_first, clock=clock)
         self.judge = Judge(authenticator, self.policy, recorder)  # for who builds on it: tools, middleware
-        self.realm = _checked_realm(realm)
-        self._scheme = bearer_scheme(self.realm, trusted)
         self.realm = _checked_realm(settings.realm)
+        self._scheme = bearer_scheme(self.realm, trusted)
 
     def require(self, *scopes: str, role: str | None = None, action: str | None = None) -> CallerDependency:
         """Return a dependency for `Depends(…)` that lets in who has all of these, and hands on who that is.

@@ -6,11 +6,10 @@ knows no web framework.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
 from authsec_core.errors import AuthSecError, ConfigurationError
-from authsec_core.errors import AuthSecError
 from authsec_fastapi._telemetry import observe_decision
 from authsec_fastapi.audit import AuditEvent
 from authsec_fastapi.authentication import Authenticator
@@ -45,26 +44,11 @@ class Judge:
         Raises:
             AuthSecError: They may not, or nobody can tell; `refusals` has the answer.
         """
-        principal: Principal | None = None
-        try:
-            principal = await self._authenticator.aauthenticate(bearer_token(headers))
-            decision = decide(principal, requirement, policy or self.policy)
-            decision.enforce()
-        except AuthSecError as error:
-            await self.recorder.arecord(self._denied(principal, requirement, error, about))
-            raise
-        await self.recorder.arecord(self._allowed(principal, requirement, decision, about))
-        return principal
-        with observe_decision() as told:
-            try:
-                principal = await self._authenticator.aauthenticate(bearer_token(headers))
-                decision = decide(principal, requirement, self.policy)
-                decision.enforce()
-            except AuthSecError as error:
-                await self.recorder.arecord(told.decided(self._denied(principal, requirement, error, about)))
-                raise
-            await self.recorder.arecord(told.decided(self._allowed(principal, requirement, decision, about)))
-            return principal
+
+        async def look() -> Principal:
+            return await self._authenticator.aauthenticate(bearer_token(headers))
+
+        return await self._adecide(None, look, requirement, about, policy)
 
     async def readmit(
         self, principal: Principal, requirement: Requirement, about: About, *, policy: Policy | None = None
@@ -74,13 +58,11 @@ class Judge:
         Raises:
             AuthSecError: As `admit`.
         """
-        try:
-            decision = decide(principal, requirement, policy or self.policy)
-            decision.enforce()
-        except AuthSecError as error:
-            await self.recorder.arecord(self._denied(principal, requirement, error, about))
-            raise
-        await self.recorder.arecord(self._allowed(principal, requirement, decision, about))
+
+        async def look() -> Principal:
+            return principal
+
+        await self._adecide(principal, look, requirement, about, policy)
 
     async def arecheck(self, principal: Principal, requirement: Requirement, about: About) -> None:
         """Return if a caller that was admitted still may, and may do this too.
@@ -90,15 +72,12 @@ class Judge:
             AuthSecError: As `admit`.
         """
         standing = _standing(principal)
-        with observe_decision() as told:
-            try:
-                await standing.acheck()
-                decision = decide(principal, requirement, self.policy)
-                decision.enforce()
-            except AuthSecError as error:
-                await self.recorder.arecord(told.decided(self._denied(principal, requirement, error, about)))
-                raise
-            await self.recorder.arecord(told.decided(self._allowed(principal, requirement, decision, about)))
+
+        async def look() -> Principal:
+            await standing.acheck()
+            return principal
+
+        await self._adecide(principal, look, requirement, about, None)
 
     def recheck(self, principal: Principal, requirement: Requirement, about: About) -> None:
         """Do what `arecheck` does for blocking code; may fetch keys or a status list."""
@@ -106,12 +85,34 @@ class Judge:
         with observe_decision() as told:
             try:
                 standing.check()
-                decision = decide(principal, requirement, self.policy)
-                decision.enforce()
+                decision = self._enforced(principal, requirement, None)
             except AuthSecError as error:
                 self.recorder.record(told.decided(self._denied(principal, requirement, error, about)))
                 raise
             self.recorder.record(told.decided(self._allowed(principal, requirement, decision, about)))
+
+    async def _adecide(
+        self,
+        known: Principal | None,
+        look: Callable[[], Awaitable[Principal]],
+        requirement: Requirement,
+        about: About,
+        policy: Policy | None,
+    ) -> Principal:
+        with observe_decision() as told:
+            try:
+                known = principal = await look()
+                decision = self._enforced(principal, requirement, policy)
+            except AuthSecError as error:
+                await self.recorder.arecord(told.decided(self._denied(known, requirement, error, about)))
+                raise
+            await self.recorder.arecord(told.decided(self._allowed(principal, requirement, decision, about)))
+        return principal
+
+    def _enforced(self, principal: Principal, requirement: Requirement, policy: Policy | None) -> Decision:
+        decision = decide(principal, requirement, policy or self.policy)
+        decision.enforce()
+        return decision
 
     def offers(self, principal: Principal, tool: str) -> bool:
         """Return whether an agent is to be given this tool for a caller that was admitted.
