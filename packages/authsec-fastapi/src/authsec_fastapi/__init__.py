@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from authsec_fastapi.guard import AuthSecGuard
     from authsec_fastapi.issuers import TrustedIssuer
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
+    from authsec_fastapi.policy_file import load_policy
     from authsec_fastapi.principal import Identity, Principal
     from authsec_fastapi.static_token import StaticToken
 
@@ -33,6 +34,7 @@ __all__ = [
     "TokenMissingError",
     "ToolRule",
     "TrustedIssuer",
+    "load_policy",
 ]
 
 _HOMES = {
@@ -51,6 +53,7 @@ _HOMES = {
     "TokenMissingError": "errors",
     "ToolRule": "policy",
     "TrustedIssuer": "issuers",
+    "load_policy": "policy_file",
 }
 
 

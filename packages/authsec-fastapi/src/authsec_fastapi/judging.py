@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from authsec_core.errors import AuthSecError
+from authsec_fastapi._policy_in_force import PolicyInForce
 from authsec_fastapi.audit import AuditEvent
 from authsec_fastapi.authentication import Authenticator
 from authsec_fastapi.bearer import bearer_token
@@ -26,10 +27,15 @@ Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 class Judge:
     """Decides, and puts each decision on record. Thread-safe and loop-safe."""
 
-    def __init__(self, authenticator: Authenticator, policy: Policy, recorder: Recorder) -> None:
+    def __init__(self, authenticator: Authenticator, policies: PolicyInForce, recorder: Recorder) -> None:
         self._authenticator = authenticator
-        self.policy = policy
+        self._policies = policies
         self.recorder = recorder
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force. Take it once for each decision: the next one may be another."""
+        return self._policies.current
 
     async def admit(self, headers: Headers, requirement: Requirement, about: About) -> Principal:
         """Return the caller of a request, if they may do what the requirement is of.
