@@ -88,8 +88,9 @@ PURE_AT_THE_AUTHORITY = (
 )
 
 # The guard's modules that speak HTTP: the others decide.
-GUARDS_RIM = frozenset({"_dependencies", "_scheme", "guard", "middleware", "testing"})
+GUARDS_RIM = frozenset({"_dependencies", "_refusing", "_scheme", "guard", "middleware", "testing"})
 PURE_AT_THE_GUARD = (
+    "_about",
     "_policy_checks",
     "_policy_yaml",
     "audit",

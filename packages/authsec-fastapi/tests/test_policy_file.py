@@ -196,7 +196,7 @@ WRONG_YAML = {
     f"{ROLES}routes: [{{path: /a, methods: [GET], public: true, action: read}}]": "routes[0].public: a public",
     f"{ROLES}routes: [{{path: /a, methods: [GET], public: true, role: agent}}]": "a public route asks",
     "version: 1\nroutes: [{path: /a, methods: [GET], public: true, scopes: [x]}]": "a public route asks",
-    "version: 1\nroutes:\n- {path: /a, methods: [GET]}\n- {path: /b, methods: [GET]}\n- {path: /a, methods: [PUT, GET]}": (
+    "version: 1\nroutes:\n- {path: /a, methods: [GET]}\n- {path: /b, methods: [PUT]}\n- {path: /a, methods: [GET]}": (
         "line 5: routes[2]: /a and routes[0], /a, match the same requests (GET): leave one"
     ),
     "version: 1\nroutes: [{path: '/a/{x}', methods: [GET]}, {path: '/{y}/b', methods: [GET]}]": "match",

@@ -40,12 +40,14 @@ class Requirement:
         role: The caller has to have it, if it is given.
         action: One of the caller's roles has to permit it, if it is given.
         tool: The policy has to know it, and the caller has to fulfil its rule, if it is given.
+        route_known: False where the policy has routes, and none of them is the request's: nobody is let in.
     """
 
     scopes: frozenset[str] = frozenset()
     role: str | None = None
     action: str | None = None
     tool: str | None = None
+    route_known: bool = True
 
 
 ANY_CALLER: Final = Requirement()
@@ -85,6 +87,8 @@ class Decision:
 
 def decide(principal: Principal, requirement: Requirement, policy: Policy) -> Decision:
     """Return whether the caller may do what the requirement is of."""
+    if not requirement.route_known:
+        return Decision(reason="route_unknown", needed=requirement.scopes)
     tool = _NO_TOOL if requirement.tool is None else policy.tools.get(requirement.tool)
     if tool is None:
         return Decision(reason="tool_unknown", needed=requirement.scopes)
