@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from authsec_fastapi.guard import AuthSecGuard
     from authsec_fastapi.introspection import Introspection
     from authsec_fastapi.issuers import TrustedIssuer
+    from authsec_fastapi.middleware import AuthSecMiddleware
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
     from authsec_fastapi.principal import Identity, Principal
     from authsec_fastapi.settings import GuardSettings
@@ -25,6 +26,7 @@ __all__ = [
     "AuditSink",
     "AuditUnavailableError",
     "AuthSecGuard",
+    "AuthSecMiddleware",
     "CredentialsError",
     "GuardSettings",
     "Identity",
@@ -45,6 +47,7 @@ _HOMES = {
     "AuditSink": "audit",
     "AuditUnavailableError": "errors",
     "AuthSecGuard": "guard",
+    "AuthSecMiddleware": "middleware",
     "CredentialsError": "errors",
     "GuardSettings": "settings",
     "Identity": "principal",
