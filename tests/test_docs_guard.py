@@ -24,6 +24,7 @@ from authsec_fastapi import (
     Principal,
     TokenMissingError,
     TrustedIssuer,
+    load_policy,
 )
 from authsec_fastapi.audit import EventKind, Outcome
 from authsec_fastapi.issuers import RevocationCheck
@@ -152,3 +153,14 @@ def test_every_setting_is_documented_with_its_default() -> None:
     figures = {name: text for name, text in stated.items() if re.fullmatch(r"[\w.]+", text) and text != "none"}
     assert len(figures) == 12
     assert figures == {name: str(held[name]).lower().removesuffix(".0") for name in figures}
+
+
+def test_both_forms_of_the_policy_say_the_same(tmp_path: Path) -> None:
+    """policy.md has one policy as YAML and as TOML, and each is one."""
+    text = _text("policy.md")
+    for form in ("yaml", "toml"):
+        (code,) = re.findall(rf"^```{form}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        (tmp_path / f"policy.{form}").write_text(code, encoding="utf-8")
+    policy = load_policy(tmp_path / "policy.yaml")
+    assert policy == load_policy(tmp_path / "policy.toml")
+    assert (set(policy.roles), len(policy.tools), len(policy.routes)) == ({"viewer", "agent", "admin"}, 3, 4)

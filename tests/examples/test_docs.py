@@ -86,6 +86,7 @@ NEEDED = {
     "fastapi": r"authsec_fastapi|fastapi",
     "opentelemetry": "opentelemetry",
 }
+POLICY = r"^```(yaml|toml)\n(version.*?)^```$"
 CONVERSATION = re.compile(r"initiate_chat\(|kickoff\(|\.ask\(|\.run\(task=|analyst\.run\(")
 
 
@@ -104,9 +105,10 @@ def _programs() -> Iterator[Any]:
             needs = [
                 name for name, imported in NEEDED.items() if re.search(rf"^(from|import) ({imported})\b", program, re.M)
             ]
+            policies = {f"policy.{form}": code for form, code in re.findall(POLICY, text, re.MULTILINE | re.DOTALL)}
             environment = dict(re.findall(r'^export (AUTHSEC_GUARD_\w+)="(.+)"$', text, re.MULTILINE))
             name = f"{page.relative_to(DOCS).as_posix()}-{number}-{'+'.join(needs) or 'plain'}"
-            yield pytest.param(program, needs, environment, id=name)
+            yield pytest.param(program, needs, environment, policies, id=name)
 
 
 PROGRAMS = list(_programs())
@@ -119,15 +121,21 @@ def test_programs_are_found_for_each_framework() -> None:
     assert len([program for program in PROGRAMS if CONVERSATION.search(program.values[0])]) >= 7
 
 
-@pytest.mark.parametrize(("program", "needs", "environment"), PROGRAMS)
-def test_the_program_runs(program: str, needs: list[str], environment: dict[str, str], run: Run) -> None:
+@pytest.mark.parametrize(("program", "needs", "environment", "policies"), PROGRAMS)
+def test_the_program_runs(
+    program: str, needs: list[str], environment: dict[str, str], policies: dict[str, str], run: Run, tmp_path: Path
+) -> None:
     """A program copied from a page runs; one with a conversation fetches the sample data; none shows a token.
 
-    One of the guard's prints what stands beside each `print`, with the settings that its page exports.
+    One of the guard's prints what stands beside each `print`, with the settings that its page exports and
+    beside the policies that it says to save.
     """
     for framework in needs:
         if importlib.util.find_spec(framework) is None:
             pytest.skip(f"{framework} is not installed")
+
+    for name, policy in policies.items():
+        (tmp_path / name).write_text(policy, encoding="utf-8")
 
     def fetch(body: dict[str, Any]) -> Call:
         name = next(iter(model.offered_tools))
@@ -140,7 +148,8 @@ def test_the_program_runs(program: str, needs: list[str], environment: dict[str,
         done = run("-c", program, **key, **environment)
     assert done.returncode == 0, done.stderr
     seen = done.stdout if offline else "".join(model.tool_results)
-    assert CONVERSATION.search(program) is None or "active_agents" in seen, done.stdout
-    if "fastapi" in needs:
+    if "fastapi" not in needs:
+        assert CONVERSATION.search(program) is None or "active_agents" in seen, done.stdout
+    else:
         assert done.stdout.splitlines() == re.findall(r"^ *print\(.*\)  # (.+)$", program, re.MULTILINE)
     assert "eyJ" not in done.stdout + done.stderr + model.transcript
