@@ -14,7 +14,7 @@ from authsec_fastapi._tool_forms import Form
 from authsec_fastapi.judging import Judge
 from authsec_fastapi.principal import Principal
 
-__all__ = ["ToolRun", "guarded", "guarded_tools"]
+__all__ = ["ToolRun", "for_caller", "guarded", "guarded_tools"]
 
 
 def guarded_tools(
@@ -44,6 +44,23 @@ def guarded(form: Form, gate: Gate) -> Callable[..., Any]:
             return _bad_arguments(form)
         refused = await gate.arefusal()
         return await form.function(*bound.args, **bound.kwargs) if refused is None else refused
+
+    return _dressed(acall if form.is_async else call, form)
+
+
+def for_caller(form: Form, principal: Principal) -> Callable[..., Any]:
+    """Return a function that acts for the caller and asks nobody: for a framework's tool, before which a gate stands.
+
+    It raises `TypeError` for arguments that do not fit.
+    """
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        bound = form.bind(principal, arguments, named)
+        return form.function(*bound.args, **bound.kwargs)
+
+    async def acall(*arguments: Any, **named: Any) -> Any:
+        bound = form.bind(principal, arguments, named)
+        return await form.function(*bound.args, **bound.kwargs)
 
     return _dressed(acall if form.is_async else call, form)
 
