@@ -263,7 +263,7 @@ def _cells() -> Iterator[object]:
 @nox.session
 @nox.parametrize("python,cell", list(_cells()))
 def adapters(session: nox.Session, cell: Cell) -> None:
-    """Run the tests of an adapter, or of the guard, against one version of a framework. `-- --full` runs every version on every Python."""
+    """Run the tests of an adapter or of the guard against one version of a framework; `-- --full`: each cell."""
     package, _, folder = cell.tests.partition("/")
     tests = ROOT / "packages" / f"authsec-{package}" / "tests"
     _install(session, "authsec-core", f"authsec-{package}", groups=["test"], also=cell.requirements.split())

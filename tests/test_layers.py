@@ -88,10 +88,21 @@ PURE_AT_THE_AUTHORITY = (
 )
 
 # The guard's modules that speak HTTP: the others decide.
-GUARDS_RIM = frozenset({"_dependencies", "_scheme", "guard", "middleware", "testing"})
+GUARDS_RIM = frozenset({"_dependencies", "_refusing", "_scheme", "guard", "middleware", "testing"})
 # Those that define a class of an agent framework: nobody loads them but a function that was asked for such tools.
 GUARDS_FRAMEWORK_TOOLS = frozenset({"_agentchat_tool"})
-PURE_AT_THE_GUARD = ("_tool_forms", "audit", "bearer", "errors", "policy", "principal", "refusals", "requirement")
+PURE_AT_THE_GUARD = (
+    "_about",
+    "_tool_forms",
+    "audit",
+    "bearer",
+    "errors",
+    "policy",
+    "principal",
+    "refusals",
+    "requirement",
+    "routing",
+)
 
 # Each layer may import from itself and from those above it in this list, as architecture.md draws them.
 LAYERS: dict[str, frozenset[str]] = {

@@ -7,7 +7,6 @@ AgentChat from 0.6.4 on waits for ever for a tool call that ends with a `BaseExc
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Coroutine, Generator, Mapping
 from typing import Any, NoReturn
@@ -135,6 +134,5 @@ def read(tool: Any) -> tuple[str, Form | BaseTool[Any, Any]]:
 def tool_of(gate: Gate, tool: Form | BaseTool[Any, Any]) -> CallersTool:
     """Return the tool that asks the gate."""
     if isinstance(tool, Form):
-        doc = inspect.cleandoc(tool.function.__doc__ or tool.name)
-        tool = FunctionTool(for_caller(tool, gate.principal), description=doc, name=tool.name)
+        tool = FunctionTool(for_caller(tool, gate.principal), description=tool.description, name=tool.name)
     return CallersTool(gate, tool)

@@ -6,10 +6,11 @@ knows no web framework.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
 from authsec_core.errors import AuthSecError, ConfigurationError
+from authsec_fastapi._telemetry import observe_decision
 from authsec_fastapi.audit import AuditEvent
 from authsec_fastapi.authentication import Authenticator
 from authsec_fastapi.bearer import bearer_token
@@ -32,22 +33,36 @@ class Judge:
         self.recorder = recorder
         self._tools_known: set[str] = set()
 
-    async def admit(self, headers: Headers, requirement: Requirement, about: About) -> Principal:
+    async def admit(
+        self, headers: Headers, requirement: Requirement, about: About, *, policy: Policy | None = None
+    ) -> Principal:
         """Return the caller of a request, if they may do what the requirement is of.
+
+        Args:
+            policy: By which to decide, where it is not the one of now.
 
         Raises:
             AuthSecError: They may not, or nobody can tell; `refusals` has the answer.
         """
-        principal: Principal | None = None
-        try:
-            principal = await self._authenticator.aauthenticate(bearer_token(headers))
-            decision = decide(principal, requirement, self.policy)
-            decision.enforce()
-        except AuthSecError as error:
-            await self.recorder.arecord(self._denied(principal, requirement, error, about))
-            raise
-        await self.recorder.arecord(self._allowed(principal, requirement, decision, about))
-        return principal
+
+        async def look() -> Principal:
+            return await self._authenticator.aauthenticate(bearer_token(headers))
+
+        return await self._adecide(None, look, requirement, about, policy)
+
+    async def readmit(
+        self, principal: Principal, requirement: Requirement, about: About, *, policy: Policy | None = None
+    ) -> None:
+        """Return if a caller that was admitted with the same request may do this too; the token is not looked at again.
+
+        Raises:
+            AuthSecError: As `admit`.
+        """
+
+        async def look() -> Principal:
+            return principal
+
+        await self._adecide(principal, look, requirement, about, policy)
 
     async def arecheck(self, principal: Principal, requirement: Requirement, about: About) -> None:
         """Return if a caller that was admitted still may, and may do this too.
@@ -57,26 +72,47 @@ class Judge:
             AuthSecError: As `admit`.
         """
         standing = _standing(principal)
-        try:
+
+        async def look() -> Principal:
             await standing.acheck()
-            decision = decide(principal, requirement, self.policy)
-            decision.enforce()
-        except AuthSecError as error:
-            await self.recorder.arecord(self._denied(principal, requirement, error, about))
-            raise
-        await self.recorder.arecord(self._allowed(principal, requirement, decision, about))
+            return principal
+
+        await self._adecide(principal, look, requirement, about, None)
 
     def recheck(self, principal: Principal, requirement: Requirement, about: About) -> None:
         """Do what `arecheck` does for blocking code; may fetch keys or a status list."""
         standing = _standing(principal)
-        try:
-            standing.check()
-            decision = decide(principal, requirement, self.policy)
-            decision.enforce()
-        except AuthSecError as error:
-            self.recorder.record(self._denied(principal, requirement, error, about))
-            raise
-        self.recorder.record(self._allowed(principal, requirement, decision, about))
+        with observe_decision() as told:
+            try:
+                standing.check()
+                decision = self._enforced(principal, requirement, None)
+            except AuthSecError as error:
+                self.recorder.record(told.decided(self._denied(principal, requirement, error, about)))
+                raise
+            self.recorder.record(told.decided(self._allowed(principal, requirement, decision, about)))
+
+    async def _adecide(
+        self,
+        known: Principal | None,
+        look: Callable[[], Awaitable[Principal]],
+        requirement: Requirement,
+        about: About,
+        policy: Policy | None,
+    ) -> Principal:
+        with observe_decision() as told:
+            try:
+                known = principal = await look()
+                decision = self._enforced(principal, requirement, policy)
+            except AuthSecError as error:
+                await self.recorder.arecord(told.decided(self._denied(known, requirement, error, about)))
+                raise
+            await self.recorder.arecord(told.decided(self._allowed(principal, requirement, decision, about)))
+        return principal
+
+    def _enforced(self, principal: Principal, requirement: Requirement, policy: Policy | None) -> Decision:
+        decision = decide(principal, requirement, policy or self.policy)
+        decision.enforce()
+        return decision
 
     def offers(self, principal: Principal, tool: str) -> bool:
         """Return whether an agent is to be given this tool for a caller that was admitted.

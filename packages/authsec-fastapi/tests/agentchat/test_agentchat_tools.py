@@ -47,7 +47,7 @@ def model() -> Iterator[Callable[..., ScriptedModel]]:
 def assistant(llm: ScriptedModel, tools: list[Any], **settings: Any) -> AssistantAgent:
     """Return an agent with a model and tools."""
     client = OpenAIChatCompletionClient(model=llm.model, api_key=llm.api_key, base_url=llm.base_url)
-    return AssistantAgent("assistant", client, tools=tools, **{"max_tool_iterations": 1, **settings})
+    return AssistantAgent("assistant", client, tools=tools, **settings)
 
 
 def finish(work: Coroutine[Any, Any, Any]) -> Any:
