@@ -12,9 +12,10 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import Field, StringConstraints, model_validator
 
-from authsec_core.wire import AUDIT_EVENTS_PATH, format_time
+from authsec_core.wire import AUDIT_EVENTS_PATH
 from authsec_server import deps, shapes
 from authsec_server.agents.presented import named_client, presented
+from authsec_server.audit.chain import format_instant
 from authsec_server.problems import sdk_responses
 from authsec_server.reports.service import DENIED, MOST_EVENTS, Report, ReportedEvent
 from authsec_server.tokens.issue import ClientRequest
@@ -26,6 +27,7 @@ _BEARER: Final = HTTPBearer(
 )
 _UUID: Final = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _DECISIONS: Final = ("request", "tool")
+_YEAR_10000: Final = 253402300800.0  # epoch seconds
 
 Words = Annotated[str, StringConstraints(max_length=512)]
 Names = Annotated[list[Annotated[str, StringConstraints(max_length=256)]], Field(max_length=64)]
@@ -59,7 +61,7 @@ class GuardEvent(shapes.Request):
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$"), Field(description="Random, and its own.")]
     event: Literal["request", "tool", "run.started", "run.ended"]
     outcome: Literal["allow", "deny", "success", "error", "cancelled"] | None = None
-    reason: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.]{1,64}$")]
+    reason: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,64}$")]
     at: shapes.Instant
     subject: Words | None = None
     issuer: Words | None = None
@@ -81,9 +83,11 @@ class GuardEvent(shapes.Request):
     run_id: Words | None = None
 
     @model_validator(mode="after")
-    def _is_one_kind(self) -> GuardEvent:
+    def _is_possible(self) -> GuardEvent:
         if (self.event in _DECISIONS) != (self.outcome in ("allow", "deny")):
             raise ValueError("a decision, and nothing else, has the outcome allow or deny")
+        if not 0 <= self.at < _YEAR_10000:
+            raise ValueError("at is in no year from 1970 to 9999")
         return self
 
     def reported(self) -> ReportedEvent:
@@ -148,5 +152,5 @@ async def report(
 
 def _as_text(name: str, value: Any) -> str:
     if name == "at":
-        return format_time(value)
+        return format_instant(value)
     return " ".join(value) if isinstance(value, list) else str(value)
