@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from authsec_fastapi.audit import AuditEvent, AuditSink, LoggingSink
     from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError, CredentialsError, TokenMissingError
     from authsec_fastapi.guard import AuthSecGuard
+    from authsec_fastapi.introspection import Introspection
     from authsec_fastapi.issuers import TrustedIssuer
     from authsec_fastapi.middleware import AuthSecMiddleware
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
     from authsec_fastapi.principal import Identity, Principal
+    from authsec_fastapi.settings import GuardSettings
     from authsec_fastapi.static_token import StaticToken
 
 __all__ = [
@@ -26,7 +28,9 @@ __all__ = [
     "AuthSecGuard",
     "AuthSecMiddleware",
     "CredentialsError",
+    "GuardSettings",
     "Identity",
+    "Introspection",
     "LoggingSink",
     "Policy",
     "Principal",
@@ -45,7 +49,9 @@ _HOMES = {
     "AuthSecGuard": "guard",
     "AuthSecMiddleware": "middleware",
     "CredentialsError": "errors",
+    "GuardSettings": "settings",
     "Identity": "principal",
+    "Introspection": "introspection",
     "LoggingSink": "audit",
     "Policy": "policy",
     "Principal": "principal",
