@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from authsec_fastapi.issuers import TrustedIssuer
     from authsec_fastapi.middleware import AuthSecMiddleware
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
+    from authsec_fastapi.policy_file import load_policy
     from authsec_fastapi.principal import Identity, Principal
     from authsec_fastapi.settings import GuardSettings
     from authsec_fastapi.static_token import StaticToken
@@ -39,6 +40,7 @@ __all__ = [
     "TokenMissingError",
     "ToolRule",
     "TrustedIssuer",
+    "load_policy",
 ]
 
 _HOMES = {
@@ -60,6 +62,7 @@ _HOMES = {
     "TokenMissingError": "errors",
     "ToolRule": "policy",
     "TrustedIssuer": "issuers",
+    "load_policy": "policy_file",
 }
 
 
