@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from authsec_fastapi.audit import AuditEvent, AuditSink, LoggingSink
+    from authsec_fastapi.authority_sink import AuthoritySink
+    from authsec_fastapi.combined_sink import CombinedSink
     from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError, CredentialsError, TokenMissingError
     from authsec_fastapi.guard import AuthSecGuard
     from authsec_fastapi.introspection import Introspection
     from authsec_fastapi.issuers import TrustedIssuer
+    from authsec_fastapi.json_lines import JsonLinesSink
     from authsec_fastapi.middleware import AuthSecMiddleware
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
     from authsec_fastapi.policy_file import load_policy
@@ -28,10 +31,13 @@ __all__ = [
     "AuditUnavailableError",
     "AuthSecGuard",
     "AuthSecMiddleware",
+    "AuthoritySink",
+    "CombinedSink",
     "CredentialsError",
     "GuardSettings",
     "Identity",
     "Introspection",
+    "JsonLinesSink",
     "LoggingSink",
     "Policy",
     "Principal",
@@ -50,10 +56,13 @@ _HOMES = {
     "AuditUnavailableError": "errors",
     "AuthSecGuard": "guard",
     "AuthSecMiddleware": "middleware",
+    "AuthoritySink": "authority_sink",
+    "CombinedSink": "combined_sink",
     "CredentialsError": "errors",
     "GuardSettings": "settings",
     "Identity": "principal",
     "Introspection": "introspection",
+    "JsonLinesSink": "json_lines",
     "LoggingSink": "audit",
     "Policy": "policy",
     "Principal": "principal",
