@@ -10,19 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from authsec_fastapi.audit import AuditEvent, AuditSink, LoggingSink
-    from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError, CredentialsError, TokenMissingError
+    from authsec_fastapi.conversations import Conversation, Conversations
+    from authsec_fastapi.errors import (
+        AccessDeniedError,
+        AuditUnavailableError,
+        ConversationBusyError,
+        ConversationIdError,
+        ConversationLimitError,
+        CredentialsError,
+        TokenMissingError,
+    )
     from authsec_fastapi.guard import AuthSecGuard
     from authsec_fastapi.issuers import TrustedIssuer
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
     from authsec_fastapi.principal import Identity, Principal
+    from authsec_fastapi.runs import AgentRun
     from authsec_fastapi.static_token import StaticToken
 
 __all__ = [
     "AccessDeniedError",
+    "AgentRun",
     "AuditEvent",
     "AuditSink",
     "AuditUnavailableError",
     "AuthSecGuard",
+    "Conversation",
+    "ConversationBusyError",
+    "ConversationIdError",
+    "ConversationLimitError",
+    "Conversations",
     "CredentialsError",
     "Identity",
     "LoggingSink",
@@ -37,10 +53,16 @@ __all__ = [
 
 _HOMES = {
     "AccessDeniedError": "errors",
+    "AgentRun": "runs",
     "AuditEvent": "audit",
     "AuditSink": "audit",
     "AuditUnavailableError": "errors",
     "AuthSecGuard": "guard",
+    "Conversation": "conversations",
+    "ConversationBusyError": "errors",
+    "ConversationIdError": "errors",
+    "ConversationLimitError": "errors",
+    "Conversations": "conversations",
     "CredentialsError": "errors",
     "Identity": "principal",
     "LoggingSink": "audit",

@@ -22,6 +22,7 @@ from authsec_fastapi.policy import NOTHING_PERMITTED, Policy
 from authsec_fastapi.principal import Principal, RolesClaim
 from authsec_fastapi.recording import Recorder
 from authsec_fastapi.requirement import ANY_CALLER, Requirement
+from authsec_fastapi.runs import AgentRun
 from authsec_fastapi.static_token import StaticToken
 
 if TYPE_CHECKING:
@@ -137,6 +138,20 @@ class AuthSecGuard:
     def require_action(self, action: str) -> CallerDependency:
         """Return a dependency that lets in who has a role that permits this; see `require`."""
         return self.require(action=action)
+
+    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
+        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
+
+        Args:
+            principal: For whom it runs.
+            agent: What you call it.
+            conversation: For which of the caller's conversations.
+
+        Raises:
+            ValueError: The principal was made by hand, or the agent has no name.
+            ConversationIdError: No conversation can be called that.
+        """
+        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
 
     def _requirement(self, scopes: tuple[str, ...], role: str | None, action: str | None) -> Requirement:
         for scope in scopes:
