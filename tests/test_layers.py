@@ -97,6 +97,8 @@ PURE_AT_THE_GUARD = (
 GUARDS_FRAMEWORK_TOOLS = frozenset({"_agentchat_tool"})
 PURE_AT_THE_GUARD = (
     "_about",
+    "_policy_checks",
+    "_policy_yaml",
     "_tool_forms",
     "audit",
     "bearer",
