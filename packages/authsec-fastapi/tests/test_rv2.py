@@ -14,8 +14,9 @@ from typing import Any
 
 import jwt
 import pytest
+from asgi_support import open_to_callers, status_of
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from guard_support import AUDIENCE, ISSUER, Issuer, Memory, key
 
 from authsec_core._clock import SYSTEM_CLOCK
@@ -27,47 +28,11 @@ other = SigningKey.generate()
 NOW = int(SYSTEM_CLOCK.wall())
 
 
-def api(guard: AuthSecGuard) -> FastAPI:
-    """Return an application with one route, for everybody with a good token."""
-    app = FastAPI(openapi_url=None, dependencies=[Depends(guard.require_caller())])
-
-    @app.get("/")
-    async def answer() -> str:
-        return "in"
-
-    return app
-
-
 def statuses(app: FastAPI, credentials: Iterable[bytes]) -> list[int]:
     """Return how the application answers a request with each of these as its Authorization header."""
 
-    async def status(value: bytes) -> int:
-        sent: list[Any] = []
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": b"", "more_body": False}
-
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "path": "/",
-            "raw_path": b"/",
-            "query_string": b"",
-            "root_path": "",
-            "headers": [(b"host", b"api"), (b"authorization", value)],
-            "server": ("api", 80),
-        }
-        await app(scope, receive, send)
-        return int(sent[0]["status"])
-
     async def all_of_them() -> list[int]:
-        return [await status(value) for value in credentials]
+        return [await status_of(app, value) for value in credentials]
 
     return asyncio.run(all_of_them())
 
@@ -209,7 +174,7 @@ def app(request: pytest.FixtureRequest) -> FastAPI:
             issuer="https://idp.example", audience=AUDIENCE, profile="oidc", jwks={"keys": [dict(other.jwk)]}
         )
         trusted.append(idp)
-    return api(AuthSecGuard(issuers=trusted, sink=Memory()))
+    return open_to_callers(AuthSecGuard(issuers=trusted, sink=Memory()))
 
 
 @pytest.mark.req("RV2")

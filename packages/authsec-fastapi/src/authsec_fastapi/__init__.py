@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from authsec_fastapi.authority_sink import AuthoritySink
     from authsec_fastapi.combined_sink import CombinedSink
     from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError, CredentialsError, TokenMissingError
+    from authsec_fastapi.conversations import Conversation, Conversations
+    from authsec_fastapi.errors import (
+        AccessDeniedError,
+        AuditUnavailableError,
+        ConversationBusyError,
+        ConversationIdError,
+        ConversationLimitError,
+        CredentialsError,
+        TokenMissingError,
+    )
     from authsec_fastapi.guard import AuthSecGuard
     from authsec_fastapi.introspection import Introspection
     from authsec_fastapi.issuers import TrustedIssuer
@@ -22,10 +32,12 @@ if TYPE_CHECKING:
     from authsec_fastapi.policy_file import load_policy
     from authsec_fastapi.principal import Identity, Principal
     from authsec_fastapi.settings import GuardSettings
+    from authsec_fastapi.runs import AgentRun
     from authsec_fastapi.static_token import StaticToken
 
 __all__ = [
     "AccessDeniedError",
+    "AgentRun",
     "AuditEvent",
     "AuditSink",
     "AuditUnavailableError",
@@ -33,6 +45,11 @@ __all__ = [
     "AuthSecMiddleware",
     "AuthoritySink",
     "CombinedSink",
+    "Conversation",
+    "ConversationBusyError",
+    "ConversationIdError",
+    "ConversationLimitError",
+    "Conversations",
     "CredentialsError",
     "GuardSettings",
     "Identity",
@@ -51,6 +68,7 @@ __all__ = [
 
 _HOMES = {
     "AccessDeniedError": "errors",
+    "AgentRun": "runs",
     "AuditEvent": "audit",
     "AuditSink": "audit",
     "AuditUnavailableError": "errors",
@@ -58,6 +76,11 @@ _HOMES = {
     "AuthSecMiddleware": "middleware",
     "AuthoritySink": "authority_sink",
     "CombinedSink": "combined_sink",
+    "Conversation": "conversations",
+    "ConversationBusyError": "errors",
+    "ConversationIdError": "errors",
+    "ConversationLimitError": "errors",
+    "Conversations": "conversations",
     "CredentialsError": "errors",
     "GuardSettings": "settings",
     "Identity": "principal",
