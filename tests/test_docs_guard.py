@@ -6,6 +6,7 @@ The commands of the first page are for `test_docs_guard_commands`, the programs 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -18,6 +19,9 @@ from authsec_fastapi import (
     AccessDeniedError,
     AuditEvent,
     AuditUnavailableError,
+    ConversationBusyError,
+    ConversationLimitError,
+    Conversations,
     CredentialsError,
     GuardSettings,
     Introspection,
@@ -92,6 +96,8 @@ def test_every_reason_is_documented() -> None:
         (CredentialsError("why"), "400"),
         (VerificationUnavailableError("why"), "503"),
         (AuditUnavailableError("why"), "503"),
+        (ConversationBusyError("why"), "409"),
+        (ConversationLimitError("why"), "503"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -164,3 +170,14 @@ def test_both_forms_of_the_policy_say_the_same(tmp_path: Path) -> None:
     policy = load_policy(tmp_path / "policy.yaml")
     assert policy == load_policy(tmp_path / "policy.toml")
     assert (set(policy.roles), len(policy.tools), len(policy.routes)) == ({"viewer", "agent", "admin"}, 3, 4)
+
+
+def test_the_bounds_of_conversations_are_the_defaults() -> None:
+    """agents.md names each with its figure."""
+    stated = dict(re.findall(r"`(\w+)` \((\d+)\)", _text("agents.md")))
+    defaults = {
+        name: str(parameter.default).removesuffix(".0")
+        for name, parameter in inspect.signature(Conversations).parameters.items()
+        if name != "clock"
+    }
+    assert stated == defaults
