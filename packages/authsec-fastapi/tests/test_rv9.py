@@ -7,7 +7,6 @@ real clock against the authority itself; what happens while its lists cannot be 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,8 +15,6 @@ import pytest
 from asgi_support import open_to_callers, status_of
 from guard_support import Memory
 
-from authsec_core._clock import SYSTEM_CLOCK
-from authsec_core.testing import FakeClock, LocalAuthority
 from authsec_fastapi import AuthSecGuard, TrustedIssuer
 from authsec_server.testing import OnboardedAgent, RunningAuthority
 

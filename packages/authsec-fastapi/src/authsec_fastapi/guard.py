@@ -26,8 +26,8 @@ from authsec_fastapi.policy import Policy
 from authsec_fastapi.principal import ClaimPath, Principal
 from authsec_fastapi.recording import Recorder
 from authsec_fastapi.requirement import ANY_CALLER, Requirement
-from authsec_fastapi.settings import GuardSettings
 from authsec_fastapi.runs import AgentRun
+from authsec_fastapi.settings import GuardSettings
 from authsec_fastapi.static_token import StaticToken
 from authsec_fastapi.tools import ToolRun, guarded_tools
 
