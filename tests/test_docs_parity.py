@@ -258,7 +258,8 @@ def test_every_attribute_and_metric_is_documented_and_every_documented_one_exist
     """The tables of observability.md have each span, attribute and metric that the code can tell, and no other."""
     meter: Any = _Meter()
     _Instruments(meter)
-    literals = {node.value for node in ast.walk(_tree("authsec_core._telemetry")) if isinstance(node, ast.Constant)}
+    trees = [_tree("authsec_core._telemetry"), _tree("authsec_fastapi._telemetry")]
+    literals = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     pattern = re.compile(r"(authsec|error|http|server)\.[a-z_]+(\.[a-z_]+)*")
     told = {text for text in literals if isinstance(text, str) and pattern.fullmatch(text)}
     told |= {*meter.names, "authsec.exchange", "authsec.fetch"}

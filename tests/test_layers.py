@@ -88,8 +88,8 @@ PURE_AT_THE_AUTHORITY = (
 )
 
 # The guard's modules that speak HTTP: the others decide.
-GUARDS_RIM = frozenset({"_dependencies", "_scheme", "guard", "middleware", "testing"})
-PURE_AT_THE_GUARD = ("audit", "bearer", "errors", "policy", "principal", "refusals", "requirement")
+GUARDS_RIM = frozenset({"_dependencies", "_refusing", "_scheme", "guard", "middleware", "testing"})
+PURE_AT_THE_GUARD = ("_about", "audit", "bearer", "errors", "policy", "principal", "refusals", "requirement", "routing")
 
 # Each layer may import from itself and from those above it in this list, as architecture.md draws them.
 LAYERS: dict[str, frozenset[str]] = {

@@ -39,7 +39,7 @@ _MEANT = {
     "AUTHSEC_URL": "AUTHSEC_BASE_URL",
 }
 # Of other packages, and of the command line, which also read variables that begin like ours.
-_OTHERS = ("AUTHSEC_ADMIN_", "AUTHSEC_CONSOLE_", "AUTHSEC_SERVER_", "AUTHSEC_VAULT_TOKEN")
+_OTHERS = ("AUTHSEC_ADMIN_", "AUTHSEC_CONSOLE_", "AUTHSEC_GUARD_", "AUTHSEC_SERVER_", "AUTHSEC_VAULT_TOKEN")
 # What Kubernetes sets for each Service of the namespace, of which one may be called authsec-policy.
 _SERVICE_LINK = r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$"
 _LIMITS = (  # compiled, as the one above, when a name is unknown: that takes half a millisecond

@@ -35,6 +35,7 @@ __all__ = [
     "Observation",
     "count_lookup",
     "counts_lookups",
+    "find_meter",
     "find_tracer",
     "harmless",
     "observe",
@@ -112,6 +113,20 @@ def find_tracer(scope: str) -> Tracer | None:
     provider = trace.get_tracer_provider()
     tracer = provider.get_tracer(scope, __version__) if _does_something(provider) else None
     return tracer if tracer is not None and _does_something(tracer) else None
+
+
+def find_meter(scope: str) -> Meter | None:
+    """Return the application's meter for who speaks as `scope`, if an SDK is set up. Loads nothing.
+
+    An instrument is for one of many callers to make: what is made twice is exported twice.
+    """
+    if not _is_loaded("opentelemetry.metrics"):
+        return None
+    from opentelemetry import metrics
+
+    provider = metrics.get_meter_provider()
+    meter = provider.get_meter(scope, __version__) if _does_something(provider) else None
+    return meter if meter is not None and _does_something(meter) else None
 
 
 @contextmanager
@@ -265,14 +280,11 @@ class _Application:
         return self._tracer
 
     def instruments(self) -> _Instruments | None:
-        if self._instruments is None and _is_loaded("opentelemetry.metrics"):
-            from opentelemetry import metrics
-
-            provider = metrics.get_meter_provider()
-            if _does_something(provider):
-                meter = provider.get_meter(_SCOPE, __version__)
+        if self._instruments is None:
+            meter = find_meter(_SCOPE)
+            if meter is not None:
                 with self._lock:
-                    if self._instruments is None and _does_something(meter):
+                    if self._instruments is None:
                         self._instruments = _Instruments(meter)
         return self._instruments
 

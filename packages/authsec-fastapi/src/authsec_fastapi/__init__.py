@@ -21,10 +21,13 @@ if TYPE_CHECKING:
         TokenMissingError,
     )
     from authsec_fastapi.guard import AuthSecGuard
+    from authsec_fastapi.introspection import Introspection
     from authsec_fastapi.issuers import TrustedIssuer
+    from authsec_fastapi.middleware import AuthSecMiddleware
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
     from authsec_fastapi.principal import Identity, Principal
     from authsec_fastapi.runs import AgentRun
+    from authsec_fastapi.settings import GuardSettings
     from authsec_fastapi.static_token import StaticToken
 
 __all__ = [
@@ -34,13 +37,16 @@ __all__ = [
     "AuditSink",
     "AuditUnavailableError",
     "AuthSecGuard",
+    "AuthSecMiddleware",
     "Conversation",
     "ConversationBusyError",
     "ConversationIdError",
     "ConversationLimitError",
     "Conversations",
     "CredentialsError",
+    "GuardSettings",
     "Identity",
+    "Introspection",
     "LoggingSink",
     "Policy",
     "Principal",
@@ -58,13 +64,16 @@ _HOMES = {
     "AuditSink": "audit",
     "AuditUnavailableError": "errors",
     "AuthSecGuard": "guard",
+    "AuthSecMiddleware": "middleware",
     "Conversation": "conversations",
     "ConversationBusyError": "errors",
     "ConversationIdError": "errors",
     "ConversationLimitError": "errors",
     "Conversations": "conversations",
     "CredentialsError": "errors",
+    "GuardSettings": "settings",
     "Identity": "principal",
+    "Introspection": "introspection",
     "LoggingSink": "audit",
     "Policy": "policy",
     "Principal": "principal",

@@ -3,42 +3,45 @@
 No `from __future__ import annotations`: FastAPI reads the annotations of what is made inside a function here.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-from fastapi import HTTPException, Security
+from fastapi import HTTPException, Security, WebSocketException
 from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket, WebSocketState
 
 from authsec_core.errors import AuthSecError
+from authsec_fastapi._about import about_request
+from authsec_fastapi._admitted import admit
+from authsec_fastapi._refusing import POLICY_VIOLATION, can_answer
 from authsec_fastapi._scheme import BearerScheme
 from authsec_fastapi.judging import Judge
 from authsec_fastapi.principal import Principal
-from authsec_fastapi.recording import About
 from authsec_fastapi.refusals import refusal_of
 from authsec_fastapi.requirement import Requirement
 
-__all__ = ["about_request", "dependency"]
+__all__ = ["dependency"]
 
 
 def dependency(
-    judge: Judge, requirement: Requirement, *, realm: str
+    judge: Judge, requirement: Requirement, *, scheme: BearerScheme
 ) -> Callable[[HTTPConnection], Awaitable[Principal]]:
     """Return a dependency that hands on the caller of a request that fulfils the requirement."""
-    scheme = BearerScheme(name=realm, description="A token of an issuer that this API trusts.")
 
     async def admitted(
         connection: HTTPConnection, _shown: None = Security(scheme, scopes=sorted(requirement.scopes))
     ) -> Principal:
         try:
-            return await judge.admit(connection.scope["headers"], requirement, about_request(connection.scope))
+            return await admit(judge, connection.scope, requirement, about_request(connection.scope))
         except AuthSecError as error:
-            refusal = refusal_of(error, realm=realm)
-            raise HTTPException(refusal.status, refusal.detail, dict(refusal.headers)) from error
+            raise _refused(connection, error, scheme.scheme_name) from error
 
     return admitted
 
 
-def about_request(scope: Mapping[str, Any]) -> About:
-    """Return what goes on record of a request: the template of its route, and no path, which may name people."""
-    method = "WEBSOCKET" if scope["type"] == "websocket" else scope["method"]
-    return About(method=method, route=getattr(scope.get("route"), "path", None))
+def _refused(connection: HTTPConnection, error: AuthSecError, realm: str) -> Exception:
+    if isinstance(connection, WebSocket):
+        waiting = connection.application_state is WebSocketState.CONNECTING
+        if not (waiting and can_answer(connection.scope)):
+            return WebSocketException(POLICY_VIOLATION)
+    refusal = refusal_of(error, realm=realm)
+    return HTTPException(refusal.status, refusal.detail, dict(refusal.headers))

@@ -14,6 +14,7 @@ from authsec_core._clock import Clock
 from authsec_core._jws import RS256_OR_ES256, parse_jws
 from authsec_core.errors import ConfigurationError, WrongIssuerError
 from authsec_core.verify import TokenVerifier, VerifiedToken
+from authsec_fastapi.introspection import Introspector
 from authsec_fastapi.issuers import TrustedIssuer
 from authsec_fastapi.principal import Principal, Standing
 from authsec_fastapi.static_token import StaticToken
@@ -64,30 +65,34 @@ class TokenAuthenticator:
         async_transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._known = [
-            _Known(issuer, issuer.verifier(clock=clock, transport=transport, async_transport=async_transport))
+            _Known(
+                issuer,
+                issuer.verifier(clock=clock, transport=transport, async_transport=async_transport),
+                issuer.introspector(clock=clock, transport=transport, async_transport=async_transport),
+            )
             for issuer in issuers
         ]
         if not self._known:
-            raise ConfigurationError("a guard needs an issuer whose tokens it accepts: pass issuer= and audience=")
+            raise ConfigurationError(
+                "a guard needs an issuer whose tokens it accepts: pass issuer= and audience=, or set "
+                "AUTHSEC_GUARD_ISSUER and AUTHSEC_GUARD_AUDIENCE"
+            )
         _refuse_ambiguity([known.issuer for known in self._known])
 
     def authenticate(self, token: str) -> Principal:
-        """Return the caller; may block on a fetch of keys or of a status list.
+        """Return the caller; may block on a fetch of keys or of a status list, and on introspection.
 
         Raises:
             TokenRejectedError: The token is not good.
             VerificationUnavailableError: Nobody can tell.
         """
         known = self._choose(token)
-        return self._principal(known, token, known.verifier.verify(token))
+        return _principal(known, token, known.check(token))
 
     async def aauthenticate(self, token: str) -> Principal:
         """Do what `authenticate` does, without blocking the loop."""
         known = self._choose(token)
-        return self._principal(known, token, await known.verifier.averify(token))
-
-    def _principal(self, known: _Known, token: str, verified: VerifiedToken) -> Principal:
-        return Principal.of(verified, roles_claim=known.issuer.roles_claim, standing=_Presented(token, known.verifier))
+        return _principal(known, token, await known.acheck(token))
 
     def _choose(self, token: str) -> _Known:
         if len(self._known) == 1:
@@ -125,25 +130,48 @@ class StaticAuthenticator:
 class _Known:
     issuer: TrustedIssuer
     verifier: TokenVerifier
+    introspector: Introspector | None
+
+    def check(self, token: str) -> VerifiedToken:
+        # In this order, so that a token that somebody made up is refused without asking the issuer about it.
+        verified = self.verifier.verify(token)
+        if self.introspector is not None:
+            self.introspector.check(token, verified)
+        return verified
+
+    async def acheck(self, token: str) -> VerifiedToken:
+        verified = await self.verifier.averify(token)
+        if self.introspector is not None:
+            await self.introspector.acheck(token, verified)
+        return verified
 
 
 class _Presented(Standing):
-    """The token that a caller presented: verified again, it costs a digest and a look at its status list."""
+    """The token that a caller presented: looked at again, it costs a digest and a look at its status list."""
 
-    __slots__ = ("_token", "_verifier")
+    __slots__ = ("_known", "_token")
 
-    def __init__(self, token: str, verifier: TokenVerifier) -> None:
+    def __init__(self, token: str, known: _Known) -> None:
         self._token = token
-        self._verifier = verifier
+        self._known = known
 
     def check(self) -> None:
-        self._verifier.verify(self._token)
+        self._known.check(self._token)
 
     async def acheck(self) -> None:
-        await self._verifier.averify(self._token)
+        await self._known.acheck(self._token)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a caller's token is not pickled: authenticate again in the other process")
+
+
+def _principal(known: _Known, token: str, verified: VerifiedToken) -> Principal:
+    return Principal.of(
+        verified,
+        roles_claim=known.issuer.roles_claim,
+        scopes_claim=known.issuer.scopes_claim,
+        standing=_Presented(token, known),
+    )
 
 
 def _refuse_ambiguity(issuers: Sequence[TrustedIssuer]) -> None:

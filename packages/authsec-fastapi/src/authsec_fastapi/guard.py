@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core.errors import ConfigurationError
 from authsec_core.scopes import parse_scopes
 from authsec_core.verify import Profile
+from authsec_fastapi._admitted import remembered
 from authsec_fastapi._dependencies import dependency
+from authsec_fastapi._scheme import bearer_scheme, refusing_responses
 from authsec_fastapi.audit import AuditSink, LoggingSink
 from authsec_fastapi.authentication import Authenticator, StaticAuthenticator, TokenAuthenticator
 from authsec_fastapi.issuers import RevocationCheck, TrustedIssuer
 from authsec_fastapi.judging import Judge
 from authsec_fastapi.policy import NOTHING_PERMITTED, Policy
-from authsec_fastapi.principal import Principal, RolesClaim
+from authsec_fastapi.principal import ClaimPath, Principal
 from authsec_fastapi.recording import Recorder
 from authsec_fastapi.requirement import ANY_CALLER, Requirement
 from authsec_fastapi.runs import AgentRun
+from authsec_fastapi.settings import GuardSettings
 from authsec_fastapi.static_token import StaticToken
+from authsec_fastapi.tools import ToolRun, guarded_tools
 
 if TYPE_CHECKING:
     import httpx
@@ -42,20 +47,25 @@ class AuthSecGuard:
     The first request costs a fetch of the issuer's keys; `authsec_core.TokenVerifier` says how long they and the
     revocations count. Every decision goes on record, by default as a line of the log `authsec.audit`.
 
+    What is not given is read from the `AUTHSEC_GUARD_*` variables that `GuardSettings` lists; arguments win.
+
     Args:
         issuer: Whose tokens to accept, `iss`: the authority's URL with `/authsec`, or an identity provider's.
         audience: The name of your API, as the tokens have it in `aud`.
-        jwks_url: See `TrustedIssuer`; so are the next four.
+        jwks_url: See `TrustedIssuer`; so are the next five.
         jwks: The issuer's keys, instead of a URL.
         profile: The kind of its tokens.
         roles_claim: Where they say the roles.
+        scopes_claim: Where they say the scopes.
         revocation: Whether a token that could not be revoked is refused.
-        issuers: Several issuers, or one on terms of its own, instead of the six before.
+        issuers: Several issuers, or one on terms of its own, instead of the seven before.
         static_token: One token for a first try, instead of any issuer.
         policy: Which role may do what, and which tool needs what. Without it no role permits anything.
         sink: Where decisions and runs go on record.
         audit_first: Refuse with 503 what could not be put on record.
-        realm: What the challenge of a 401 calls your API.
+        realm: What the challenge of a 401 calls your API, and what its OpenAPI calls the scheme: two guards of one
+            application need two.
+        env_file: A `.env` file with settings; the environment wins over it.
         transport: An httpx transport for blocking fetches.
         async_transport: An httpx transport for the others.
         clock: For tests.
@@ -71,42 +81,42 @@ class AuthSecGuard:
         audience: str | Iterable[str] | None = None,
         jwks_url: str | None = None,
         jwks: Mapping[str, Any] | None = None,
-        profile: Profile = "delegation",
-        roles_claim: RolesClaim = "roles",
+        profile: Profile | None = None,
+        roles_claim: ClaimPath | None = None,
+        scopes_claim: ClaimPath | None = None,
         revocation: RevocationCheck | None = None,
         issuers: Iterable[TrustedIssuer] = (),
         static_token: StaticToken | None = None,
         policy: Policy | None = None,
         sink: AuditSink | None = None,
-        audit_first: bool = True,
-        realm: str = "authsec",
+        audit_first: bool | None = None,
+        realm: str | None = None,
+        env_file: str | Path | None = None,
         transport: httpx.BaseTransport | None = None,
         async_transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        trusted = list(issuers)
-        if issuer is not None:
-            if trusted:
-                raise ConfigurationError("give issuer= or issuers=, not both")
-            if audience is None:
-                raise ConfigurationError("give audience=: the name of your API, as tokens have it in aud")
-            trusted.append(
-                TrustedIssuer(
-                    issuer=issuer,
-                    audience=audience if isinstance(audience, str) else tuple(audience),
-                    jwks_url=jwks_url,
-                    jwks=jwks,
-                    profile=profile,
-                    roles_claim=roles_claim,
-                    revocation=revocation,
-                )
-            )
+        settings = GuardSettings(
+            issuer=issuer,
+            audience=audience,
+            jwks_url=jwks_url,
+            profile=profile,
+            roles_claim=roles_claim,
+            scopes_claim=scopes_claim,
+            revocation=revocation,
+            audit_first=audit_first,
+            realm=realm,
+            env_file=env_file,
+        )
+        trusted = settings.trusted_issuers(issuers, jwks=jwks, static_token=static_token)
+        static_token = static_token or settings.token()
         self.policy = policy if policy is not None else NOTHING_PERMITTED
         self._has_policy = policy is not None
         authenticator = _authenticator(trusted, static_token, clock, transport, async_transport)
-        recorder = Recorder(sink if sink is not None else LoggingSink(), audit_first=audit_first, clock=clock)
+        recorder = Recorder(sink if sink is not None else LoggingSink(), audit_first=settings.audit_first, clock=clock)
         self.judge = Judge(authenticator, self.policy, recorder)  # for who builds on it: tools, middleware
-        self.realm = _checked_realm(realm)
+        self.realm = _checked_realm(settings.realm)
+        self._scheme = bearer_scheme(self.realm, trusted)
 
     def require(self, *scopes: str, role: str | None = None, action: str | None = None) -> CallerDependency:
         """Return a dependency for `Depends(…)` that lets in who has all of these, and hands on who that is.
@@ -125,11 +135,11 @@ class AuthSecGuard:
         """
         if not (scopes or role or action):
             raise ValueError("name what is needed; require_caller() lets in everybody with a good token")
-        return dependency(self.judge, self._requirement(scopes, role, action), realm=self.realm)
+        return dependency(self.judge, self._requirement(scopes, role, action), scheme=self._scheme)
 
     def require_caller(self) -> CallerDependency:
         """Return a dependency that lets in everybody with a good token."""
-        return dependency(self.judge, ANY_CALLER, realm=self.realm)
+        return dependency(self.judge, ANY_CALLER, scheme=self._scheme)
 
     def require_role(self, role: str) -> CallerDependency:
         """Return a dependency that lets in who has this role; see `require`."""
@@ -153,6 +163,55 @@ class AuthSecGuard:
         """
         return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
 
+    def tools(
+        self, principal: Principal, tools: Iterable[Callable[..., Any]], *, run: ToolRun | None = None
+    ) -> list[Callable[..., Any]]:
+        """Return those of an agent's functions that the caller may use, by the policy's rules for tools.
+
+        They look as before and are called as before, sync or async. Each call looks at the caller's token and the
+        policy again, and goes on record; what is refused is not run, and answered with JSON text for the model. What
+        the functions themselves return and raise is left as it is. A parameter annotated `Principal` is filled in with
+        the caller, and is not in the signature that a framework shows to the model.
+
+        Make them anew for each request: they act for this caller, whoever calls them, on whichever thread.
+
+        Args:
+            tools: Functions and bound methods. For the tools of a framework there are modules of its name.
+            run: The run of the agent, so that decisions go on record as its.
+
+        Raises:
+            ConfigurationError: The policy does not know a tool.
+            TypeError: Something is neither function nor bound method, or has a signature that no model can be told.
+            ValueError: Two have one name, or no guard vouches for the principal.
+        """
+        return guarded_tools(self.judge, principal, tools, run=run)
+
+    async def check_again(
+        self, principal: Principal, *scopes: str, role: str | None = None, action: str | None = None
+    ) -> None:
+        """Return if a caller who was let in may go on; for WebSockets and streams, which outlive tokens.
+
+        It costs a digest, and at times a fetch of keys or of a status list; each look goes on record.
+
+        Args:
+            scopes: What is needed besides a good token; so are the next two.
+
+        Raises:
+            TokenRejectedError: The token has ended, or was revoked: stop, and close a WebSocket with 1008.
+            AccessDeniedError: It does not allow this.
+            VerificationUnavailableError: Nobody can tell: stop too, or ask again before anything else is done.
+        """
+        await self.judge.arecheck(principal, Requirement(scopes=frozenset(scopes), role=role, action=action), {})
+
+    def caller_of(self, connection: HTTPConnection) -> Principal | None:
+        """Return whom the middleware has let in, for what is no FastAPI route; None where the request is public."""
+        return remembered(self.judge, connection.scope)
+
+    @property
+    def responses(self) -> dict[int | str, dict[str, Any]]:
+        """How OpenAPI describes the refusals: `FastAPI(responses=guard.responses)`, or a router's or a route's."""
+        return refusing_responses()
+
     def _requirement(self, scopes: tuple[str, ...], role: str | None, action: str | None) -> Requirement:
         for scope in scopes:
             if parse_scopes(scope) != frozenset({scope}):
@@ -173,8 +232,6 @@ def _authenticator(
 ) -> Authenticator:
     if static_token is None:
         return TokenAuthenticator(issuers, clock=clock, transport=transport, async_transport=async_transport)
-    if issuers:
-        raise ConfigurationError("a static token is for a first try: take it out where an issuer is trusted")
     _log.warning("a static token lets in everyone who has ever seen it: name an issuer before this goes anywhere")
     return StaticAuthenticator(static_token)
 

@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from authsec_core._clock import Clock
 from authsec_core.errors import ConfigurationError
 from authsec_core.verify import Profile, TokenVerifier
-from authsec_fastapi.principal import RolesClaim
+from authsec_fastapi.introspection import Introspection, Introspector
+from authsec_fastapi.principal import ClaimPath
 
 if TYPE_CHECKING:
     import httpx
 
 __all__ = ["RevocationCheck", "TrustedIssuer"]
 
-RevocationCheck: TypeAlias = Literal["required", "when-present"]
+RevocationCheck: TypeAlias = Literal["required", "when-present", "introspection"]
+_CHECKS = ("required", "when-present", "introspection")
 _OURS = ("delegation", "at+jwt")
 _JWKS = "/.well-known/jwks.json"
+_INTROSPECT = "/oauth2/introspect"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +41,13 @@ class TrustedIssuer:
         jwks: Its keys, instead of a URL.
         profile: As for `TokenVerifier`: `delegation`, `at+jwt`, `oidc` for an identity provider, or `jwt-svid`.
         roles_claim: Where its tokens say the roles: a name, dots for what lies within (`realm_access.roles`), or a
-            tuple of names where one has a dot.
-        revocation: `required` refuses a token that could not be revoked; `when-present` does not. Where a token says
-            how it can be revoked, that is always checked. By default it is required with the profiles of our own
-            authority.
+            tuple of names where one has a dot: `("https://shop.example/roles",)`.
+        scopes_claim: Where its tokens say the scopes, if that is neither `scope` nor `permissions`, such as `scp`. Of a
+            token that has those too, only what both grant counts.
+        revocation: `required` refuses a token that could not be revoked; `when-present` does not; `introspection` asks
+            the issuer about each token. Where a token says how it can be revoked, that is always checked. By default
+            it is required with the profiles of our own authority.
+        introspection: Where and as whom to ask; needed with `revocation="introspection"`.
         leeway: Seconds by which its clock may differ from ours.
         revocation_max_age: Seconds after which a status list that cannot be renewed counts for nothing.
         jwks_refresh: Seconds after which a withdrawn key is refused, while the issuer answers.
@@ -58,8 +64,10 @@ class TrustedIssuer:
     jwks_url: str | None = None
     jwks: Mapping[str, Any] | None = field(default=None, repr=False, hash=False)
     profile: Profile = "delegation"
-    roles_claim: RolesClaim = "roles"
+    roles_claim: ClaimPath = "roles"
+    scopes_claim: ClaimPath | None = None
     revocation: RevocationCheck | None = None
+    introspection: Introspection | None = None
     leeway: float = 5.0
     revocation_max_age: float = 5.0
     jwks_refresh: float = 300.0
@@ -82,9 +90,7 @@ class TrustedIssuer:
         Raises:
             ConfigurationError: The terms contradict each other, or are unsafe.
         """
-        if self.revocation not in (None, "required", "when-present"):
-            # A typo must not mean "open".
-            raise ConfigurationError(f"revocation is 'required' or 'when-present', not {self.revocation!r}")
+        self._check_terms()
         try:
             return TokenVerifier(
                 issuer=self.issuer,
@@ -109,9 +115,57 @@ class TrustedIssuer:
         except ValueError as exc:
             raise ConfigurationError(f"the issuer {self.issuer!r} cannot be trusted on these terms: {exc}") from exc
 
+    def introspector(
+        self,
+        *,
+        clock: Clock,
+        transport: httpx.BaseTransport | None = None,
+        async_transport: httpx.AsyncBaseTransport | None = None,
+    ) -> Introspector | None:
+        """Return what asks it about its tokens, if these are the terms.
+
+        Raises:
+            ConfigurationError: As `verifier`.
+        """
+        self._check_terms()
+        if self.introspection is None:
+            return None
+        return Introspector(
+            self.introspection,
+            url=self._introspection_url(self.introspection),
+            clock=clock,
+            timeout=self.timeout,
+            ca_file=self.ca_file,
+            transport=transport,
+            async_transport=async_transport,
+        )
+
+    def _check_terms(self) -> None:
+        # A typo must not mean "open".
+        if self.revocation is not None and self.revocation not in _CHECKS:
+            raise ConfigurationError(f"revocation is one of {', '.join(_CHECKS)}, not {self.revocation!r}")
+        if (self.revocation == "introspection") != (self.introspection is not None):
+            raise ConfigurationError(
+                f"revocation='introspection' and introspection= go together: give both for {self.issuer!r}, or neither"
+            )
+        for path in (self.roles_claim, self.scopes_claim):
+            names = path.split(".") if isinstance(path, str) else path
+            if names is not None and not (names and all(names)):
+                raise ConfigurationError(f"the path {path!r} to a claim of {self.issuer!r} has a blank name in it")
+
     @property
     def _usual_check(self) -> RevocationCheck:
         return "required" if self.profile in _OURS else "when-present"
+
+    def _introspection_url(self, terms: Introspection) -> str:
+        if terms.url is not None:
+            return terms.url
+        if self.profile in _OURS:
+            return self.issuer.rstrip("/") + _INTROSPECT
+        raise ConfigurationError(
+            f"say url= for the introspection of {self.issuer!r}: an identity provider names it as "
+            "introspection_endpoint in its /.well-known/openid-configuration"
+        )
 
     def _jwks_url(self) -> str | None:
         if self.jwks_url is not None or self.jwks is not None:

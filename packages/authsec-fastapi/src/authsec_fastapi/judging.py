@@ -6,10 +6,11 @@ knows no web framework.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
-from authsec_core.errors import AuthSecError
+from authsec_core.errors import AuthSecError, ConfigurationError
+from authsec_fastapi._telemetry import observe_decision
 from authsec_fastapi.audit import AuditEvent
 from authsec_fastapi.authentication import Authenticator
 from authsec_fastapi.bearer import bearer_token
@@ -30,23 +31,38 @@ class Judge:
         self._authenticator = authenticator
         self.policy = policy
         self.recorder = recorder
+        self._tools_known: set[str] = set()
 
-    async def admit(self, headers: Headers, requirement: Requirement, about: About) -> Principal:
+    async def admit(
+        self, headers: Headers, requirement: Requirement, about: About, *, policy: Policy | None = None
+    ) -> Principal:
         """Return the caller of a request, if they may do what the requirement is of.
+
+        Args:
+            policy: By which to decide, where it is not the one of now.
 
         Raises:
             AuthSecError: They may not, or nobody can tell; `refusals` has the answer.
         """
-        principal: Principal | None = None
-        try:
-            principal = await self._authenticator.aauthenticate(bearer_token(headers))
-            decision = decide(principal, requirement, self.policy)
-            decision.enforce()
-        except AuthSecError as error:
-            await self.recorder.arecord(self._denied(principal, requirement, error, about))
-            raise
-        await self.recorder.arecord(self._allowed(principal, requirement, decision, about))
-        return principal
+
+        async def look() -> Principal:
+            return await self._authenticator.aauthenticate(bearer_token(headers))
+
+        return await self._adecide(None, look, requirement, about, policy)
+
+    async def readmit(
+        self, principal: Principal, requirement: Requirement, about: About, *, policy: Policy | None = None
+    ) -> None:
+        """Return if a caller that was admitted with the same request may do this too; the token is not looked at again.
+
+        Raises:
+            AuthSecError: As `admit`.
+        """
+
+        async def look() -> Principal:
+            return principal
+
+        await self._adecide(principal, look, requirement, about, policy)
 
     async def arecheck(self, principal: Principal, requirement: Requirement, about: About) -> None:
         """Return if a caller that was admitted still may, and may do this too.
@@ -56,26 +72,64 @@ class Judge:
             AuthSecError: As `admit`.
         """
         standing = _standing(principal)
-        try:
+
+        async def look() -> Principal:
             await standing.acheck()
-            decision = decide(principal, requirement, self.policy)
-            decision.enforce()
-        except AuthSecError as error:
-            await self.recorder.arecord(self._denied(principal, requirement, error, about))
-            raise
-        await self.recorder.arecord(self._allowed(principal, requirement, decision, about))
+            return principal
+
+        await self._adecide(principal, look, requirement, about, None)
 
     def recheck(self, principal: Principal, requirement: Requirement, about: About) -> None:
         """Do what `arecheck` does for blocking code; may fetch keys or a status list."""
         standing = _standing(principal)
-        try:
-            standing.check()
-            decision = decide(principal, requirement, self.policy)
-            decision.enforce()
-        except AuthSecError as error:
-            self.recorder.record(self._denied(principal, requirement, error, about))
-            raise
-        self.recorder.record(self._allowed(principal, requirement, decision, about))
+        with observe_decision() as told:
+            try:
+                standing.check()
+                decision = self._enforced(principal, requirement, None)
+            except AuthSecError as error:
+                self.recorder.record(told.decided(self._denied(principal, requirement, error, about)))
+                raise
+            self.recorder.record(told.decided(self._allowed(principal, requirement, decision, about)))
+
+    async def _adecide(
+        self,
+        known: Principal | None,
+        look: Callable[[], Awaitable[Principal]],
+        requirement: Requirement,
+        about: About,
+        policy: Policy | None,
+    ) -> Principal:
+        with observe_decision() as told:
+            try:
+                known = principal = await look()
+                decision = self._enforced(principal, requirement, policy)
+            except AuthSecError as error:
+                await self.recorder.arecord(told.decided(self._denied(known, requirement, error, about)))
+                raise
+            await self.recorder.arecord(told.decided(self._allowed(principal, requirement, decision, about)))
+        return principal
+
+    def _enforced(self, principal: Principal, requirement: Requirement, policy: Policy | None) -> Decision:
+        decision = decide(principal, requirement, policy or self.policy)
+        decision.enforce()
+        return decision
+
+    def offers(self, principal: Principal, tool: str) -> bool:
+        """Return whether an agent is to be given this tool for a caller that was admitted.
+
+        That is a look at the policy, which goes on record nowhere: each call of the tool is decided when it comes.
+
+        Raises:
+            ValueError: The principal was made by hand, so that nobody vouches for it.
+            ConfigurationError: The policy does not know the tool. One that it once knew is just not offered any more.
+        """
+        _standing(principal)
+        decision = decide(principal, Requirement(tool=tool), self.policy)
+        if decision.reason != "tool_unknown":
+            self._tools_known.add(tool)
+        elif tool not in self._tools_known:
+            raise ConfigurationError(f"the policy has no rule for the tool {tool!r}: add one, or mend the name")
+        return decision.allowed
 
     def _allowed(self, principal: Principal, requirement: Requirement, decision: Decision, about: About) -> AuditEvent:
         return decision_event(

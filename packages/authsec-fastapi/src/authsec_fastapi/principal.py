@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from authsec_core.errors import MalformedTokenError
+from authsec_core.scopes import parse_scopes
 from authsec_core.verify import VerifiedToken
 
-__all__ = ["Identity", "Principal", "RolesClaim", "Standing"]
+__all__ = ["ClaimPath", "Identity", "Principal", "Standing"]
 
-RolesClaim: TypeAlias = str | tuple[str, ...]
+ClaimPath: TypeAlias = str | tuple[str, ...]
 _SPIFFE = "spiffe://"
 
 
@@ -101,16 +102,25 @@ class Principal:
         return self.scopes.issuperset(scopes)
 
     @classmethod
-    def of(cls, token: VerifiedToken, *, roles_claim: RolesClaim, standing: Standing | None = None) -> Principal:
+    def of(
+        cls,
+        token: VerifiedToken,
+        *,
+        roles_claim: ClaimPath,
+        scopes_claim: ClaimPath | None = None,
+        standing: Standing | None = None,
+    ) -> Principal:
         """Return the caller that a verified token names.
 
         Args:
             roles_claim: Where the issuer says the roles: a claim's name, dots for what lies within, or a tuple of
                 names where one of them has a dot.
+            scopes_claim: Where it says the scopes, if not in `scope` or `permissions`; of both together only what
+                each of them grants counts.
             standing: Looks at the token again.
 
         Raises:
-            MalformedTokenError: What stands where the roles should is no list of texts.
+            MalformedTokenError: What stands where the roles or scopes should is no list of texts.
         """
         workload = token.actor or token.subject
         delegated_by = token.claims.get("delegated_by")
@@ -122,7 +132,7 @@ class Principal:
             user=token.subject if token.actor is not None else None,
             actor=token.actor,
             delegated_by=delegated_by if isinstance(delegated_by, str) else None,
-            scopes=token.scopes,
+            scopes=token.scopes if scopes_claim is None else _scopes(token, scopes_claim),
             roles=_roles(token.claims, roles_claim),
             jti=token.jti,
             expires_at=token.expires_at,
@@ -131,14 +141,37 @@ class Principal:
         )
 
 
-def _roles(claims: Mapping[str, Any], path: RolesClaim) -> frozenset[str]:
+def _roles(claims: Mapping[str, Any], path: ClaimPath) -> frozenset[str]:
+    found = _at(claims, path)
+    return frozenset(_texts((found,) if isinstance(found, str) else found, "roles"))
+
+
+def _scopes(token: VerifiedToken, path: ClaimPath) -> frozenset[str]:
+    found = _at(token.claims, path)
+    try:
+        scopes = _named_scopes(found if isinstance(found, str) else _texts(found, "scopes"))
+    except ValueError as exc:
+        raise MalformedTokenError("the claim that should name the scopes has something else in it") from exc
+    usual = "scope" in token.claims or "permissions" in token.claims
+    return scopes & token.scopes if usual else scopes
+
+
+def _named_scopes(found: str | Sequence[str]) -> frozenset[str]:
+    return (parse_scopes(found) if found else None) or frozenset()
+
+
+def _at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
+    """Return what stands there, or an empty tuple: a token need not have it."""
     found: Any = claims
     for name in path.split(".") if isinstance(path, str) else path:
         if not isinstance(found, Mapping) or name not in found:
-            return frozenset()
+            return ()
         found = found[name]
-    roles = (found,) if isinstance(found, str) else found
-    if not isinstance(roles, Sequence) or not all(isinstance(role, str) and role for role in roles):
+    return found
+
+
+def _texts(found: Any, what: str) -> Sequence[str]:
+    if not isinstance(found, Sequence) or not all(isinstance(one, str) and one for one in found):
         # An empty set would be as safe, and would hide for ever that the path is wrong.
-        raise MalformedTokenError("the claim that should name the caller's roles is no text and no list of texts")
-    return frozenset(roles)
+        raise MalformedTokenError(f"the claim that should name the {what} is no text and no list of texts")
+    return found

@@ -1,7 +1,8 @@
 """What a refusal looks like over HTTP: the one place where an error becomes a status, headers and words. Pure.
 
 RFC 6750 section 3: 401 `invalid_token`, 403 `insufficient_scope` with the scopes that are needed, 400
-`invalid_request`; 503 where nobody can tell. Nothing that the caller sent is echoed.
+`invalid_request`; 503 where nobody can tell. Nothing that the caller sent is echoed. No cache keeps a refusal: a proxy
+that keeps errors for a while would give it to the next caller too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from authsec_fastapi.errors import (
 
 __all__ = ["Refusal", "refusal_of"]
 
+_NOT_KEPT: Final = {"Cache-Control": "no-store"}
 _RETRY_AFTER: Final = "5"  # seconds: the cooldown of the verifier's fetches
 
 
@@ -68,8 +70,8 @@ def refusal_of(error: AuthSecError, *, realm: str) -> Refusal:
 def _challenge(status: int, detail: str, realm: str, **parameters: str) -> Refusal:
     # Realm and scopes have no quote and no backslash: the guard and RFC 6749 section 3.3 see to it.
     words = ", ".join(f'{name}="{value}"' for name, value in {"realm": realm, **parameters}.items())
-    return Refusal(status=status, detail=detail, headers={"WWW-Authenticate": f"Bearer {words}"})
+    return Refusal(status=status, detail=detail, headers={"WWW-Authenticate": f"Bearer {words}", **_NOT_KEPT})
 
 
 def _later(detail: str) -> Refusal:
-    return Refusal(status=503, detail=detail, headers={"Retry-After": _RETRY_AFTER})
+    return Refusal(status=503, detail=detail, headers={"Retry-After": _RETRY_AFTER, **_NOT_KEPT})

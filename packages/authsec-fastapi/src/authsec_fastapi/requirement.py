@@ -1,7 +1,7 @@
-"""May this caller do this? The one place that decides it. Pure: no HTTP, no clock, no I/O.
+"""May this caller do this? The one place that decides it. Pure: no clock, no I/O, and of HTTP only method and path.
 
-Scope, role, action and tool are AND-ed, and names are compared exactly: `calendar:read` is not `read`, `Admin` is not
-`admin`. What the policy does not know is denied.
+Scope, role, action, tool and route are AND-ed, and names are compared exactly: `calendar:read` is not `read`, `Admin`
+is not `admin`. What the policy does not know is denied.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from authsec_fastapi.errors import AccessDeniedError
-from authsec_fastapi.policy import Policy, ToolRule
+from authsec_fastapi.policy import Policy, RouteRule, ToolRule
 from authsec_fastapi.principal import Principal
+from authsec_fastapi.routing import match_route
 
-__all__ = ["ANY_CALLER", "Decision", "Reason", "Requirement", "decide"]
+__all__ = ["ANY_CALLER", "Decision", "Reason", "Requirement", "decide", "decide_route", "requirement_of"]
 
 Reason: TypeAlias = Literal[
     "allowed", "insufficient_scope", "role_missing", "action_not_permitted", "tool_unknown", "route_unknown"
@@ -37,12 +38,14 @@ class Requirement:
         role: The caller has to have it, if it is given.
         action: One of the caller's roles has to permit it, if it is given.
         tool: The policy has to know it, and the caller has to fulfil its rule, if it is given.
+        route_known: False where the policy has routes, and none of them is the request's: nobody is let in.
     """
 
     scopes: frozenset[str] = frozenset()
     role: str | None = None
     action: str | None = None
     tool: str | None = None
+    route_known: bool = True
 
 
 ANY_CALLER: Final = Requirement()
@@ -82,6 +85,8 @@ class Decision:
 
 def decide(principal: Principal, requirement: Requirement, policy: Policy) -> Decision:
     """Return whether the caller may do what the requirement is of."""
+    if not requirement.route_known:
+        return Decision(reason="route_unknown", needed=requirement.scopes)
     tool = ToolRule() if requirement.tool is None else policy.tools.get(requirement.tool)
     if tool is None:
         return Decision(reason="tool_unknown", needed=requirement.scopes)
@@ -89,6 +94,27 @@ def decide(principal: Principal, requirement: Requirement, policy: Policy) -> De
     return Decision(
         reason=_reason(principal, requirement, tool, needed, policy), needed=needed, missing=needed - principal.scopes
     )
+
+
+def requirement_of(rule: RouteRule) -> Requirement:
+    """Return what a route that is not public asks of its caller."""
+    return Requirement(scopes=rule.scopes, role=rule.role, action=rule.action)
+
+
+def decide_route(principal: Principal | None, method: str, path: str, policy: Policy) -> Decision:
+    """Return whether the policy's routes let this request in. A policy without routes knows none.
+
+    Args:
+        principal: None where nobody has said who they are; then only a public route is allowed.
+        method: As `match_route` takes it.
+        path: Likewise.
+    """
+    rule = match_route(policy.routes, method, path)
+    if rule is not None and rule.public:
+        return Decision(reason="allowed")
+    if rule is None or principal is None:
+        return Decision(reason="route_unknown")
+    return decide(principal, requirement_of(rule), policy)
 
 
 def _reason(
