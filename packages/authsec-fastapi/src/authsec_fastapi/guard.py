@@ -166,6 +166,20 @@ class AuthSecGuard:
         """Return a dependency that lets in who has a role that permits this; see `require`."""
         return self.require(action=action)
 
+    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
+        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
+
+        Args:
+            principal: For whom it runs.
+            agent: What you call it.
+            conversation: For which of the caller's conversations.
+
+        Raises:
+            ValueError: The principal was made by hand, or the agent has no name.
+            ConversationIdError: No conversation can be called that.
+        """
+        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
+
     def tools(
         self, principal: Principal, tools: Iterable[Callable[..., Any]], *, run: ToolRun | None = None
     ) -> list[Callable[..., Any]]:
