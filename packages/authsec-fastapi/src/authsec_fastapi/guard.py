@@ -192,6 +192,20 @@ class AuthSecGuard:
         """
         return guarded_tools(self.judge, principal, tools, run=run)
 
+    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
+        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
+
+        Args:
+            principal: For whom it runs.
+            agent: What you call it.
+            conversation: For which of the caller's conversations.
+
+        Raises:
+            ValueError: The principal was made by hand, or the agent has no name.
+            ConversationIdError: No conversation can be called that.
+        """
+        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
+
     async def check_again(
         self, principal: Principal, *scopes: str, role: str | None = None, action: str | None = None
     ) -> None:
@@ -230,20 +244,6 @@ class AuthSecGuard:
     def responses(self) -> dict[int | str, dict[str, Any]]:
         """How OpenAPI describes the refusals: `FastAPI(responses=guard.responses)`, or a router's or a route's."""
         return refusing_responses()
-
-    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
-        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
-
-        Args:
-            principal: For whom it runs.
-            agent: What you call it.
-            conversation: For which of the caller's conversations.
-
-        Raises:
-            ValueError: The principal was made by hand, or the agent has no name.
-            ConversationIdError: No conversation can be called that.
-        """
-        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
 
     def _requirement(self, scopes: tuple[str, ...], role: str | None, action: str | None) -> Requirement:
         for scope in scopes:
