@@ -92,6 +92,7 @@ GUARDS_RIM = frozenset({"_dependencies", "_refusing", "_scheme", "guard", "middl
 PURE_AT_THE_GUARD = (
     "_about",
     "_policy_checks",
+    "_policy_report",
     "_policy_yaml",
     "audit",
     "bearer",
