@@ -93,6 +93,8 @@ GUARDS_RIM = frozenset({"_dependencies", "_refusing", "_scheme", "guard", "middl
 GUARDS_FRAMEWORK_TOOLS = frozenset({"_agentchat_tool", "_crewai_tool"})
 PURE_AT_THE_GUARD = (
     "_about",
+    "_policy_checks",
+    "_policy_yaml",
     "_tool_forms",
     "audit",
     "bearer",
