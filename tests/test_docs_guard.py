@@ -66,7 +66,7 @@ def _default(field: Field[Any]) -> object:
 def test_every_member_of_an_event_is_documented() -> None:
     """audit.md has each member in its order, and each word that a member can be."""
     assert _named("audit.md", "An event") == [field.name for field in fields(AuditEvent)]
-    first, second, *_ = _rows("audit.md", "An event")
+    _, first, second, *_ = _rows("audit.md", "An event")
     assert set(_code(first[1])) == set(get_args(EventKind))
     assert set(_code(second[1])) == set(get_args(Outcome))
 

@@ -102,12 +102,16 @@ class Port:
         self.number = number
 
     def send(self, *lines: str | bytes, connection: bytes = b"close", body: bytes = b"") -> tuple[int, bytes]:
-        """Return status and all bytes of the answer to a request of these lines; 0 where the server only hangs up."""
+        """Return status and bytes of the answer to a request of these lines; 0 where the server only hangs up.
+
+        Args:
+            connection: Where it is not `close`, only the head of the answer is read.
+        """
         coded = [line if isinstance(line, bytes) else line.encode("latin-1") for line in lines]
         with socket.create_connection(("127.0.0.1", self.number), timeout=_PATIENCE) as peer:
             peer.sendall(b"\r\n".join([*coded, b"Host: localhost", b"Connection: " + connection, b"", body]))
             answer = b""
-            while more := peer.recv(65536):
+            while not (connection != b"close" and b"\r\n\r\n" in answer) and (more := peer.recv(65536)):
                 answer += more
         return (int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/") else 0), answer
 

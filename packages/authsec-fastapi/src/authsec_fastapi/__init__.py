@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from authsec_fastapi.audit import AuditEvent, AuditSink, LoggingSink
     from authsec_fastapi.authority_sink import AuthoritySink
     from authsec_fastapi.combined_sink import CombinedSink
-    from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError, CredentialsError, TokenMissingError
     from authsec_fastapi.conversations import Conversation, Conversations
     from authsec_fastapi.errors import (
         AccessDeniedError,
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
     from authsec_fastapi.policy_file import load_policy
     from authsec_fastapi.principal import Identity, Principal
-    from authsec_fastapi.settings import GuardSettings
     from authsec_fastapi.runs import AgentRun
+    from authsec_fastapi.settings import GuardSettings
     from authsec_fastapi.static_token import StaticToken
 
 __all__ = [

@@ -26,8 +26,8 @@ from authsec_fastapi.policy import Policy
 from authsec_fastapi.principal import ClaimPath, Principal
 from authsec_fastapi.recording import Recorder
 from authsec_fastapi.requirement import ANY_CALLER, Requirement
-from authsec_fastapi.settings import GuardSettings
 from authsec_fastapi.runs import AgentRun
+from authsec_fastapi.settings import GuardSettings
 from authsec_fastapi.static_token import StaticToken
 from authsec_fastapi.tools import ToolRun, guarded_tools
 
@@ -189,6 +189,20 @@ class AuthSecGuard:
         """
         return guarded_tools(self.judge, principal, tools, run=run)
 
+    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
+        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
+
+        Args:
+            principal: For whom it runs.
+            agent: What you call it.
+            conversation: For which of the caller's conversations.
+
+        Raises:
+            ValueError: The principal was made by hand, or the agent has no name.
+            ConversationIdError: No conversation can be called that.
+        """
+        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
+
     async def check_again(
         self, principal: Principal, *scopes: str, role: str | None = None, action: str | None = None
     ) -> None:
@@ -214,20 +228,6 @@ class AuthSecGuard:
     def responses(self) -> dict[int | str, dict[str, Any]]:
         """How OpenAPI describes the refusals: `FastAPI(responses=guard.responses)`, or a router's or a route's."""
         return refusing_responses()
-
-    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
-        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
-
-        Args:
-            principal: For whom it runs.
-            agent: What you call it.
-            conversation: For which of the caller's conversations.
-
-        Raises:
-            ValueError: The principal was made by hand, or the agent has no name.
-            ConversationIdError: No conversation can be called that.
-        """
-        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
 
     def _requirement(self, scopes: tuple[str, ...], role: str | None, action: str | None) -> Requirement:
         for scope in scopes:
