@@ -70,17 +70,18 @@ def terminal(
 
 def test_a_secret_s_whole_life(terminal: Terminal) -> None:
     """Stored, shown, replaced, listed and deleted; what is kept beside it stays with it."""
+    path = "life/openai/api-key"  # in a namespace of its own: the tests share the vault
     beside = ("--type", "api_key", "--metadata", "owner=search")
-    assert terminal.run("secrets", "set", OPENAI, *beside, stdin=f"{CANARY}\n")["secret"]["version"] == 1
-    assert terminal.run("secrets", "rotate", OPENAI, stdin=f"new-{CANARY}")["secret"]["version"] == 2
-    said = terminal.run("secrets", "get", OPENAI)["secret"]
-    assert (said["path"], said["version"], said["metadata"]) == (OPENAI, 2, {"owner": "search"})
-    assert terminal.run("secrets", "get", OPENAI, "--reveal")["value"] == f"new-{CANARY}"
-    assert terminal.run("secrets", "get", OPENAI, "--reveal", "--version", "1")["value"] == CANARY
-    assert [each["path"] for each in terminal.run("secrets", "list", "production")["secrets"]] == [OPENAI]
-    terminal.run("secrets", "delete", OPENAI, "--yes")
-    assert terminal.run("secrets", "get", OPENAI, code=1)["code"] == "secret_not_found"
-    assert terminal.run("secrets", "get", OPENAI, "--reveal", code=1)["code"] == "secret_not_found"
+    assert terminal.run("secrets", "set", path, *beside, stdin=f"{CANARY}\n")["secret"]["version"] == 1
+    assert terminal.run("secrets", "rotate", path, stdin=f"new-{CANARY}")["secret"]["version"] == 2
+    said = terminal.run("secrets", "get", path)["secret"]
+    assert (said["path"], said["version"], said["metadata"]) == (path, 2, {"owner": "search"})
+    assert terminal.run("secrets", "get", path, "--reveal")["value"] == f"new-{CANARY}"
+    assert terminal.run("secrets", "get", path, "--reveal", "--version", "1")["value"] == CANARY
+    assert [each["path"] for each in terminal.run("secrets", "list", "life")["secrets"]] == [path]
+    terminal.run("secrets", "delete", path, "--yes")
+    assert terminal.run("secrets", "get", path, code=1)["code"] == "secret_not_found"
+    assert terminal.run("secrets", "get", path, "--reveal", code=1)["code"] == "secret_not_found"
 
 
 def test_what_is_exported_is_what_is_imported(terminal: Terminal, tmp_path: Path) -> None:

@@ -12,19 +12,31 @@ if TYPE_CHECKING:
     from authsec_fastapi.audit import AuditEvent, AuditSink, LoggingSink
     from authsec_fastapi.authority_sink import AuthoritySink
     from authsec_fastapi.combined_sink import CombinedSink
-    from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError, CredentialsError, TokenMissingError
+    from authsec_fastapi.conversations import Conversation, Conversations
+    from authsec_fastapi.errors import (
+        AccessDeniedError,
+        AuditUnavailableError,
+        ConversationBusyError,
+        ConversationIdError,
+        ConversationLimitError,
+        CredentialsError,
+        TokenMissingError,
+    )
     from authsec_fastapi.guard import AuthSecGuard
     from authsec_fastapi.introspection import Introspection
     from authsec_fastapi.issuers import TrustedIssuer
     from authsec_fastapi.json_lines import JsonLinesSink
     from authsec_fastapi.middleware import AuthSecMiddleware
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
+    from authsec_fastapi.policy_file import load_policy
     from authsec_fastapi.principal import Identity, Principal
+    from authsec_fastapi.runs import AgentRun
     from authsec_fastapi.settings import GuardSettings
     from authsec_fastapi.static_token import StaticToken
 
 __all__ = [
     "AccessDeniedError",
+    "AgentRun",
     "AuditEvent",
     "AuditSink",
     "AuditUnavailableError",
@@ -32,6 +44,11 @@ __all__ = [
     "AuthSecMiddleware",
     "AuthoritySink",
     "CombinedSink",
+    "Conversation",
+    "ConversationBusyError",
+    "ConversationIdError",
+    "ConversationLimitError",
+    "Conversations",
     "CredentialsError",
     "GuardSettings",
     "Identity",
@@ -45,10 +62,12 @@ __all__ = [
     "TokenMissingError",
     "ToolRule",
     "TrustedIssuer",
+    "load_policy",
 ]
 
 _HOMES = {
     "AccessDeniedError": "errors",
+    "AgentRun": "runs",
     "AuditEvent": "audit",
     "AuditSink": "audit",
     "AuditUnavailableError": "errors",
@@ -56,6 +75,11 @@ _HOMES = {
     "AuthSecMiddleware": "middleware",
     "AuthoritySink": "authority_sink",
     "CombinedSink": "combined_sink",
+    "Conversation": "conversations",
+    "ConversationBusyError": "errors",
+    "ConversationIdError": "errors",
+    "ConversationLimitError": "errors",
+    "Conversations": "conversations",
     "CredentialsError": "errors",
     "GuardSettings": "settings",
     "Identity": "principal",
@@ -69,6 +93,7 @@ _HOMES = {
     "TokenMissingError": "errors",
     "ToolRule": "policy",
     "TrustedIssuer": "issuers",
+    "load_policy": "policy_file",
 }
 
 

@@ -7,7 +7,10 @@ AuthSecError
 ├── TokenRejectedError         (of the core) a token was presented and is not good: answer 401
 ├── AccessDeniedError          the token is good, and does not allow this: answer 403; asking again will not help
 ├── VerificationUnavailableError (of the core) keys or status list cannot be had: answer 503
-└── AuditUnavailableError      the decision could not be put on record: answer 503
+├── AuditUnavailableError      the decision could not be put on record: answer 503
+├── ConversationIdError        nothing can be called that: answer 400
+├── ConversationBusyError      the conversation is being used by another request: answer 409
+└── ConversationLimitError     no more conversations can be kept right now: answer 503
 ```
 
 Which status and header each becomes is for `refusals`. No message holds anything that the caller sent.
@@ -19,7 +22,15 @@ from collections.abc import Iterable
 
 from authsec_core.errors import AuthSecError
 
-__all__ = ["AccessDeniedError", "AuditUnavailableError", "CredentialsError", "TokenMissingError"]
+__all__ = [
+    "AccessDeniedError",
+    "AuditUnavailableError",
+    "ConversationBusyError",
+    "ConversationIdError",
+    "ConversationLimitError",
+    "CredentialsError",
+    "TokenMissingError",
+]
 
 
 class TokenMissingError(AuthSecError):
@@ -56,4 +67,24 @@ class AuditUnavailableError(AuthSecError):
     """A decision could not be put on record, and audit-first is set: nothing is done that is not on record."""
 
     code = "audit_unavailable"
+    retryable = True
+
+
+class ConversationIdError(AuthSecError):
+    """What should name a conversation is not 1 to 128 of `A-Z a-z 0-9 . _ -`."""
+
+    code = "conversation_id_invalid"
+
+
+class ConversationBusyError(AuthSecError):
+    """Another request has the conversation, and did not end in time."""
+
+    code = "conversation_busy"
+    retryable = True
+
+
+class ConversationLimitError(AuthSecError):
+    """As many conversations are kept as may be, and none of this caller's own can make room."""
+
+    code = "conversation_limit"
     retryable = True

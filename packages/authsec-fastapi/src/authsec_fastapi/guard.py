@@ -16,15 +16,17 @@ from authsec_core.scopes import parse_scopes
 from authsec_core.verify import Profile
 from authsec_fastapi._admitted import remembered
 from authsec_fastapi._dependencies import dependency
+from authsec_fastapi._reloading import PolicySource, Reloading
 from authsec_fastapi._scheme import bearer_scheme, refusing_responses
 from authsec_fastapi.audit import AuditSink, LoggingSink
 from authsec_fastapi.authentication import Authenticator, StaticAuthenticator, TokenAuthenticator
 from authsec_fastapi.issuers import RevocationCheck, TrustedIssuer
 from authsec_fastapi.judging import Judge
-from authsec_fastapi.policy import NOTHING_PERMITTED, Policy
+from authsec_fastapi.policy import Policy
 from authsec_fastapi.principal import ClaimPath, Principal
 from authsec_fastapi.recording import Recorder
 from authsec_fastapi.requirement import ANY_CALLER, Requirement
+from authsec_fastapi.runs import AgentRun
 from authsec_fastapi.settings import GuardSettings
 from authsec_fastapi.static_token import StaticToken
 from authsec_fastapi.tools import ToolRun, guarded_tools
@@ -59,7 +61,8 @@ class AuthSecGuard:
         revocation: Whether a token that could not be revoked is refused.
         issuers: Several issuers, or one on terms of its own, instead of the seven before.
         static_token: One token for a first try, instead of any issuer.
-        policy: Which role may do what, and which tool needs what. Without it no role permits anything.
+        policy: Which role may do what, and which tool needs what: a `Policy`, or a file's path. Without it no role
+            permits anything.
         sink: Where decisions and runs go on record.
         audit_first: Refuse with 503 what could not be put on record.
         realm: What the challenge of a 401 calls your API, and what its OpenAPI calls the scheme: two guards of one
@@ -86,7 +89,7 @@ class AuthSecGuard:
         revocation: RevocationCheck | None = None,
         issuers: Iterable[TrustedIssuer] = (),
         static_token: StaticToken | None = None,
-        policy: Policy | None = None,
+        policy: PolicySource | None = None,
         sink: AuditSink | None = None,
         audit_first: bool | None = None,
         realm: str | None = None,
@@ -109,13 +112,28 @@ class AuthSecGuard:
         )
         trusted = settings.trusted_issuers(issuers, jwks=jwks, static_token=static_token)
         static_token = static_token or settings.token()
-        self.policy = policy if policy is not None else NOTHING_PERMITTED
-        self._has_policy = policy is not None
+        self._reloading = Reloading(policy)
         authenticator = _authenticator(trusted, static_token, clock, transport, async_transport)
         recorder = Recorder(sink if sink is not None else LoggingSink(), audit_first=settings.audit_first, clock=clock)
-        self.judge = Judge(authenticator, self.policy, recorder)  # for who builds on it: tools, middleware
+        self.judge = Judge(authenticator, self._reloading.first, recorder)  # for who builds on it: tools, middleware
         self.realm = _checked_realm(settings.realm)
         self._scheme = bearer_scheme(self.realm, trusted)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force. Take it once where several answers have to go together."""
+        return self.judge.policy
+
+    def reload_policy(self) -> Policy:
+        """Read the policy's file anew, put it in force for each decision from now on, and return it.
+
+        Blocks on the disk: call it from a route that is no coroutine, or by `asyncio.to_thread`.
+
+        Raises:
+            ConfigurationError: It cannot be read, is no policy, lacks a role or an action that a route asks for, or
+                has lost all routes. The policy that was in force stays.
+        """
+        return self._reloading.reload(self.judge)
 
     def require(self, *scopes: str, role: str | None = None, action: str | None = None) -> CallerDependency:
         """Return a dependency for `Depends(…)` that lets in who has all of these, and hands on who that is.
@@ -171,6 +189,20 @@ class AuthSecGuard:
         """
         return guarded_tools(self.judge, principal, tools, run=run)
 
+    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
+        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
+
+        Args:
+            principal: For whom it runs.
+            agent: What you call it.
+            conversation: For which of the caller's conversations.
+
+        Raises:
+            ValueError: The principal was made by hand, or the agent has no name.
+            ConversationIdError: No conversation can be called that.
+        """
+        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
+
     async def check_again(
         self, principal: Principal, *scopes: str, role: str | None = None, action: str | None = None
     ) -> None:
@@ -201,11 +233,8 @@ class AuthSecGuard:
         for scope in scopes:
             if parse_scopes(scope) != frozenset({scope}):
                 raise ValueError(f"{scope!r} is not one scope: name each as an argument of its own")
-        if role is not None and self._has_policy and role not in self.policy.roles:
-            raise ConfigurationError(f"the policy has no role {role!r}: add it, or mend the name")
-        if action is not None and action not in self.policy.actions:
-            raise ConfigurationError(f"no role of the policy permits {action!r}: add it, or mend the name")
-        return Requirement(scopes=frozenset(scopes), role=role, action=action)
+        requirement = Requirement(scopes=frozenset(scopes), role=role, action=action)
+        return self._reloading.remember(requirement, self.judge)
 
 
 def _authenticator(

@@ -13,7 +13,15 @@ from typing import Final
 
 from authsec_core.errors import AuthSecError, TokenRejectedError, VerificationUnavailableError
 from authsec_core.scopes import format_scopes
-from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError, CredentialsError, TokenMissingError
+from authsec_fastapi.errors import (
+    AccessDeniedError,
+    AuditUnavailableError,
+    ConversationBusyError,
+    ConversationIdError,
+    ConversationLimitError,
+    CredentialsError,
+    TokenMissingError,
+)
 
 __all__ = ["Refusal", "refusal_of"]
 
@@ -50,6 +58,12 @@ def refusal_of(error: AuthSecError, *, realm: str) -> Refusal:
         return _later("The token cannot be checked right now: try again later.")
     if isinstance(error, AuditUnavailableError):
         return _later("The request cannot be put on record right now: try again later.")
+    if isinstance(error, ConversationIdError):
+        return Refusal(status=400, detail=error.message)
+    if isinstance(error, ConversationBusyError):
+        return Refusal(status=409, detail=error.message, headers={"Retry-After": _RETRY_AFTER})
+    if isinstance(error, ConversationLimitError):
+        return _later(error.message)
     return _later("The request cannot be answered right now.")
 
 
