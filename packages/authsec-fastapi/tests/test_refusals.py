@@ -26,7 +26,7 @@ def tree(root: type[AuthSecError] = AuthSecError) -> list[type[AuthSecError]]:
     return [root, *below] if root.__module__ in {core.__name__, own.__name__} else below
 
 
-# Status, `error` of the challenge (None: there is no challenge), and whether the words are those of the error, which its
+# Status, `error` of the challenge (None: there is no challenge), and whether the words are those of the error, whose
 # class promises to hold nothing that was sent.
 ANSWERS: dict[str, tuple[int, str | None, bool]] = {
     "TokenMissingError": (401, "", True),
