@@ -115,7 +115,7 @@ class AuthSecGuard:
         )
         trusted = settings.trusted_issuers(issuers, jwks=jwks, static_token=static_token)
         static_token = static_token or settings.token()
-        self._reloading = Reloading(policy)
+        self._reloading = Reloading(policy if policy is not None else settings.policy_file)
         authenticator = _authenticator(trusted, static_token, clock, transport, async_transport)
         recorder = Recorder(sink if sink is not None else LoggingSink(), audit_first=settings.audit_first, clock=clock)
         self.judge = Judge(authenticator, self._reloading.first, recorder)  # for who builds on it: tools, middleware
