@@ -27,7 +27,7 @@ def tree(root: type[AuthSecError] = AuthSecError) -> list[type[AuthSecError]]:
 
 
 # Status, `error` of the challenge (None: there is no challenge), and whether the words are those of the error, whose
-# class promises that they hold nothing that was sent.
+# class promises to hold nothing that was sent.
 ANSWERS: dict[str, tuple[int, str | None, bool]] = {
     "TokenMissingError": (401, "", True),
     "TokenRejectedError": (401, "invalid_token", False),
