@@ -166,20 +166,6 @@ class AuthSecGuard:
         """Return a dependency that lets in who has a role that permits this; see `require`."""
         return self.require(action=action)
 
-    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
-        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
-
-        Args:
-            principal: For whom it runs.
-            agent: What you call it.
-            conversation: For which of the caller's conversations.
-
-        Raises:
-            ValueError: The principal was made by hand, or the agent has no name.
-            ConversationIdError: No conversation can be called that.
-        """
-        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
-
     def tools(
         self, principal: Principal, tools: Iterable[Callable[..., Any]], *, run: ToolRun | None = None
     ) -> list[Callable[..., Any]]:
@@ -202,6 +188,20 @@ class AuthSecGuard:
             ValueError: Two have one name, or no guard vouches for the principal.
         """
         return guarded_tools(self.judge, principal, tools, run=run)
+
+    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
+        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
+
+        Args:
+            principal: For whom it runs.
+            agent: What you call it.
+            conversation: For which of the caller's conversations.
+
+        Raises:
+            ValueError: The principal was made by hand, or the agent has no name.
+            ConversationIdError: No conversation can be called that.
+        """
+        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
 
     async def check_again(
         self, principal: Principal, *scopes: str, role: str | None = None, action: str | None = None
@@ -228,20 +228,6 @@ class AuthSecGuard:
     def responses(self) -> dict[int | str, dict[str, Any]]:
         """How OpenAPI describes the refusals: `FastAPI(responses=guard.responses)`, or a router's or a route's."""
         return refusing_responses()
-
-    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
-        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
-
-        Args:
-            principal: For whom it runs.
-            agent: What you call it.
-            conversation: For which of the caller's conversations.
-
-        Raises:
-            ValueError: The principal was made by hand, or the agent has no name.
-            ConversationIdError: No conversation can be called that.
-        """
-        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
 
     def _requirement(self, scopes: tuple[str, ...], role: str | None, action: str | None) -> Requirement:
         for scope in scopes:
