@@ -216,7 +216,7 @@ class Cell:
     """One version of a framework.
 
     Attributes:
-        tests: The adapter, and the folder of its tests that need this framework.
+        tests: The adapter or the guard, and the folder of its tests that need this framework.
         requirements: What to install beside the wheels.
         pythons: Those that the framework supports; where one will do, the first that is found.
         selected: Whether it runs without `--full`: the oldest and the newest of each lineage do.
@@ -240,6 +240,16 @@ CELLS = {
     "ag2-1.2": Cell("autogen/ag2", "ag2[openai]==1.2.1"),
     "agent-framework-1.0": Cell("autogen/agent_framework", "agent-framework-core==1.0.0 agent-framework-openai==1.0.0"),
     "agent-framework-1.23": Cell("autogen/agent_framework", "agent-framework-core==1.23.0 agent-framework-openai"),
+    "guard-pyautogen-0.2.30": Cell("fastapi/classic", "pyautogen==0.2.30", _UNTIL_312),
+    "guard-pyautogen-0.2.35": Cell("fastapi/classic", "pyautogen==0.2.35", _UNTIL_312, selected=False),
+    "guard-autogen-agentchat-0.2.40": Cell("fastapi/classic", "autogen-agentchat==0.2.40", _UNTIL_312),
+    "guard-ag2-0.9": Cell("fastapi/classic", "ag2[openai]==0.9.*"),
+    "guard-ag2-0.14": Cell("fastapi/classic", "ag2[openai]==0.14.*"),
+    "guard-agentchat-0.4": Cell("fastapi/agentchat", "autogen-agentchat==0.4.9.3 autogen-ext[openai]==0.4.9.3"),
+    "guard-agentchat-0.7": Cell("fastapi/agentchat", "autogen-agentchat==0.7.5 autogen-ext[openai]==0.7.5"),
+    "guard-crewai-0.102": Cell("fastapi/crew", "crewai==0.102.0", _UNTIL_312),
+    "guard-crewai-1.9": Cell("fastapi/crew", "crewai==1.9.3", _UNTIL_312, selected=False),
+    "guard-crewai-1.15": Cell("fastapi/crew", "crewai==1.15.30"),
     "crewai-0.102": Cell("crewai/crew", "crewai==0.102.0", _UNTIL_312),
     "crewai-0.140": Cell("crewai/crew", "crewai==0.140.0", _UNTIL_312, selected=False),
     "crewai-1.0": Cell("crewai/crew", "crewai==1.0.0", _UNTIL_312, selected=False),
@@ -261,12 +271,14 @@ def _cells() -> Iterator[object]:
 @nox.session
 @nox.parametrize("python,cell", list(_cells()))
 def adapters(session: nox.Session, cell: Cell) -> None:
-    """Run an adapter's tests against one version of a framework. `-- --full` runs every version on every Python."""
+    """Run the tests of an adapter or of the guard against one version of a framework; `-- --full`: each cell."""
     package, _, folder = cell.tests.partition("/")
     tests = ROOT / "packages" / f"authsec-{package}" / "tests"
     _install(session, "authsec-core", f"authsec-{package}", groups=["test"], also=cell.requirements.split())
     arguments = [argument for argument in session.posargs if argument != "--full"]
-    files = map(str, [*sorted(tests.glob("test_*.py")), tests / folder])
+    # The guard's other tests need no framework, but a server: they are in `tests`.
+    beside = () if package == "fastapi" else sorted(tests.glob("test_*.py"))
+    files = map(str, [*beside, tests / folder])
     session.run("pytest", *_IN_TWO, *files, "--no-skipped-modules", *arguments, env=_private(session))
 
 

@@ -23,6 +23,7 @@ import authsec_server.issuers.routes as issuers
 import authsec_server.keys.routes as keys
 import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
+import authsec_server.reports.routes as reports
 import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
 import authsec_server.vault.access_routes as vault_access
@@ -65,6 +66,7 @@ ROUTERS = (
     keys.public,
     tokens.public,
     tokens.sdk,
+    reports.router,
     oauth.router,
     agents.router,
     delegations.roles,
@@ -101,6 +103,7 @@ ANY_REQUEST = {"408", "413", "421", "429", "500", "503"}  # named once on the pa
 REPLIES: Final = {
     "Token reply": "DelegationTokenReply",
     "Access token reply": "TokenReply",
+    "Reported event": "GuardEvent",
     "Introspection": "Introspection",
     "Discovery": "MetadataReply",
     "Client": "ClientReply",
@@ -449,7 +452,7 @@ def _actions() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         if re.fullmatch(
-            r"(token|client|key|role|delegation|issuer|operator|operator_token|signing_key|master_key|audit|vault(\.[a-z]+)?)"
+            r"(token|client|guard|key|role|delegation|issuer|operator|operator_token|signing_key|master_key|audit|vault(\.[a-z]+)?)"
             r"\.[a-z]+",
             node.value,
         )

@@ -26,25 +26,34 @@ from authsec_core import AuthSecConfig
 from authsec_core._layers import variable
 from authsec_core._version import __version__
 from authsec_core.cli._arguments import UsageError, parse
+from authsec_fastapi import GuardSettings
 from authsec_server.cli._arguments import parse as parse_server
 from authsec_server.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-WHEELS = {f"authsec_{name}-{__version__}-py3-none-any.whl" for name in ("core", "autogen", "crewai", "server")}
+PACKAGES = ("core", "autogen", "crewai", "fastapi", "server")
+WHEELS = {f"authsec_{name}-{__version__}-py3-none-any.whl" for name in PACKAGES}
 # What else a page may install.
 OTHERS = {"autogen-ext[openai]", "ag2[openai]", "agent-framework-openai", "opentelemetry-sdk"}
 SETTINGS = {
     *map(variable, AuthSecConfig.model_fields),
     *(setting.variable for setting in ServerSettings.describe()),
+    *(f"AUTHSEC_GUARD_{name.upper()}" for name in GuardSettings.model_fields),
     "AUTHSEC_ADMIN_URL",
     "AUTHSEC_ADMIN_TOKEN",
+    "APP_BEARER_TOKEN",  # of the program on the first page about the guard
 }
 # What stands for an id on the pages about the authority.
 IDS = {"APPROVAL_ID", "CLIENT_ID", "ISSUER_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "TOKEN"}
 MADE = {"agent.jwk": "{}"}  # by a program on the page, and read while the arguments are
-OURS = ("$AUTHSEC_BASE_URL/", "$AUTHSEC_VAULT_URL/", "$AUTHSEC_ADMIN_URL/", "http://127.0.0.1:8321/")
+SERVICE = "http://127.0.0.1:8000/"  # a reader's own, on the first page about the guard
+OURS = ("$AUTHSEC_BASE_URL/", "$AUTHSEC_VAULT_URL/", "$AUTHSEC_ADMIN_URL/", "http://127.0.0.1:8321/", SERVICE)
+# `test_docs_guard` runs what asks about a policy.
+PLAIN = re.compile(
+    r"mkdir -p pinned|\.venv/bin/uvicorn \w+:app|\.venv/bin/python -m authsec_fastapi \w+ policy\.yaml.*"
+)
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 
 
@@ -72,15 +81,15 @@ SHELL = [block for block in BLOCKS if block.language in {"sh", "powershell"}]
 
 
 def test_blocks_are_found_and_are_of_a_kind_that_is_checked() -> None:
-    """A block is Python or a shell's, but for a drawing in architecture.md and a manifest in workloads.md.
+    """A block is Python or a shell's, but for a drawing, a manifest, and policies, which are for `test_docs_guard`.
 
     The pages about deployment have files and commands of other programs, which are for `test_deploy_kit`.
     """
     assert len(PYTHON) > 40
     assert len(SHELL) > 9
     others = [block for block in BLOCKS if block not in PYTHON and block not in SHELL]
-    expected = [("architecture.md", ""), ("workloads.md", "yaml")]
-    assert [(block.page.name, block.language) for block in others] == expected
+    expected = [("architecture.md", ""), ("policy.md", "toml"), ("policy.md", "yaml"), ("workloads.md", "yaml")]
+    assert sorted((block.page.name, block.language) for block in others) == expected
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
@@ -169,8 +178,8 @@ def _check(line: str) -> None:
         ast.parse(words[2])
     elif words[0] in {"printf", "umask"}:  # the shell's own: no process sees their arguments
         assert words[1:] == ["077"] or words[3] == ">", line
-    elif words[0] == "mkdir":
-        assert words[1:] == ["-p", "pinned"], line
+    elif PLAIN.fullmatch(line):
+        return
     elif Path(words[0]).name == "pip":
         assert words[1] == "install", line
         for wanted in words[2:]:
@@ -200,6 +209,7 @@ def _sessions() -> set[str]:
         ".venv/bin/authsec-server nosuch",
         ".venv/bin/authsec-server admin clients onboard",
         "authsec-server serve --dev",
+        ".venv/bin/uvicorn nosuch",
         "pip install authsec-autogen",
         "pip install dist/authsec_autogen-0.0.0-py3-none-any.whl",
         "curl https://example.com",

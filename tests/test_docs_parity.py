@@ -23,10 +23,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+import authsec_fastapi
 from authsec_core import AuthSecConfig, AuthSecError, ConfigurationError, VaultConfig, errors
 from authsec_core._layers import variable
 from authsec_core._telemetry import _Instruments
 from authsec_core.cli._arguments import _parser
+from authsec_fastapi import GuardSettings
 from authsec_server.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,10 +43,14 @@ SOURCES = {
 }
 # What an application or a test may import of the authority; the rest of its modules are its own.
 PUBLIC_OF_SERVER = {f"authsec_server{module}" for module in ("", ".app", ".settings", ".testing")}
+# And of the guard: its package has all names but those that need an agent framework, and those for tests.
+PUBLIC_OF_GUARD = {f"authsec_fastapi{module}" for module in ("", ".agentchat", ".classic", ".crewai", ".testing")}
 SERVERS = {setting.variable for setting in ServerSettings.describe()}
 SETTINGS = VaultConfig.model_fields  # which are those of AuthSecConfig, and the vault's own
+GUARDS = {f"AUTHSEC_GUARD_{name.upper()}" for name in GuardSettings.model_fields}
 OPERATORS = {f"AUTHSEC_ADMIN_{name}" for name in ("URL", "TOKEN", "CA_FILE")}
-CLASSES = [kind for name in errors.__all__ if issubclass(kind := getattr(errors, name), AuthSecError)]
+RAISED = [getattr(package, name) for package in (errors, authsec_fastapi) for name in package.__all__]
+CLASSES = [kind for kind in RAISED if isinstance(kind, type) and issubclass(kind, AuthSecError)]
 
 
 def _text(page: str) -> str:
@@ -78,7 +84,7 @@ def test_documented_defaults_are_the_defaults() -> None:
 def test_no_page_names_a_setting_that_does_not_exist(page: Path) -> None:
     """A variable that a page names is one of ours, but for those that configuration.md says are refused."""
     named = set(re.findall(r"\bAUTHSEC_\w*[A-Z0-9]\b", page.read_text(encoding="utf-8")))
-    known = {variable(field) for field in SETTINGS} | SERVERS | OPERATORS
+    known = {variable(field) for field in SETTINGS} | SERVERS | OPERATORS | GUARDS
     assert named - known == (set(REFUSED) if page.name == "configuration.md" else set())
 
 
@@ -142,7 +148,8 @@ def test_every_reason_of_a_refusal_is_documented() -> None:
 
 def _public_modules() -> Iterator[str]:
     public = [name for name in SOURCES if not any(part.startswith("_") for part in name.split("."))]
-    yield from (name for name in public if not name.startswith("authsec_server") or name in PUBLIC_OF_SERVER)
+    inside = ("authsec_server", "authsec_fastapi")
+    yield from (name for name in public if not name.startswith(inside) or name in PUBLIC_OF_SERVER | PUBLIC_OF_GUARD)
 
 
 def _exported(module: str) -> list[str]:

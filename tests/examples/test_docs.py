@@ -73,6 +73,8 @@ import autogen
 assistant = autogen.AssistantAgent("assistant", llm_config={"config_list": [{"model": "gpt-4o"}], "cache_seed": None})
 proxy = autogen.UserProxyAgent("proxy", human_input_mode="NEVER", code_execution_config=False)
 """
+# What the first page about the guard says to save and serve: `test_docs_guard_commands` does.
+SERVED = DOCS / "guard" / "quickstart.md"
 NEEDED = {
     "ag2": r"ag2|authsec_autogen\.ag2",
     "agent_framework": r"agent_framework|authsec_autogen\.agent_framework",
@@ -81,14 +83,16 @@ NEEDED = {
     "autogen_core": r"authsec_autogen\.agentchat",
     "autogen_ext": r"autogen_agentchat|autogen_ext",
     "crewai": r"authsec_crewai|crewai",
+    "fastapi": r"authsec_fastapi|fastapi",
     "opentelemetry": "opentelemetry",
 }
+POLICY = r"^```(yaml|toml)\n(version.*?)^```$"
 CONVERSATION = re.compile(r"initiate_chat\(|kickoff\(|\.ask\(|\.run\(task=|analyst\.run\(")
 
 
 def _programs() -> Iterator[Any]:
     for page in sorted(DOCS.rglob("*.md")):
-        if page == PAGE:
+        if page in (PAGE, SERVED):
             continue
         text = page.read_text(encoding="utf-8")
         blocks = re.findall(r"^( *)```python[^\n]*\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
@@ -101,8 +105,10 @@ def _programs() -> Iterator[Any]:
             needs = [
                 name for name, imported in NEEDED.items() if re.search(rf"^(from|import) ({imported})\b", program, re.M)
             ]
+            policies = {f"policy.{form}": code for form, code in re.findall(POLICY, text, re.MULTILINE | re.DOTALL)}
+            environment = dict(re.findall(r'^export (AUTHSEC_GUARD_\w+)="(.+)"$', text, re.MULTILINE))
             name = f"{page.relative_to(DOCS).as_posix()}-{number}-{'+'.join(needs) or 'plain'}"
-            yield pytest.param(program, needs, id=name)
+            yield pytest.param(program, needs, environment, policies, id=name)
 
 
 PROGRAMS = list(_programs())
@@ -115,12 +121,21 @@ def test_programs_are_found_for_each_framework() -> None:
     assert len([program for program in PROGRAMS if CONVERSATION.search(program.values[0])]) >= 7
 
 
-@pytest.mark.parametrize(("program", "needs"), PROGRAMS)
-def test_the_program_runs(program: str, needs: list[str], run: Run) -> None:
-    """A program copied from a page runs; one with a conversation fetches the sample data; none shows a token."""
+@pytest.mark.parametrize(("program", "needs", "environment", "policies"), PROGRAMS)
+def test_the_program_runs(
+    program: str, needs: list[str], environment: dict[str, str], policies: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    """A program copied from a page runs; one with a conversation fetches the sample data; none shows a token.
+
+    One of the guard's prints what stands beside each `print`, with the settings that its page exports and
+    beside the policies that it says to save.
+    """
     for framework in needs:
         if importlib.util.find_spec(framework) is None:
             pytest.skip(f"{framework} is not installed")
+
+    for name, policy in policies.items():
+        (tmp_path / name).write_text(policy, encoding="utf-8")
 
     def fetch(body: dict[str, Any]) -> Call:
         name = next(iter(model.offered_tools))
@@ -130,8 +145,13 @@ def test_the_program_runs(program: str, needs: list[str], run: Run) -> None:
     with ScriptedModel(fetch, "The vault is sealed.", "Nothing more.", model="gpt-4o-2024-08-06") as model:
         offline = "ScriptedModel(" in program  # has a model of its own, and must do without a key
         key = {} if offline else {"OPENAI_API_KEY": model.api_key, "OPENAI_BASE_URL": model.base_url}
-        done = run("-c", program, **key)
+        done = run("-c", program, **key, **environment)
     assert done.returncode == 0, done.stderr
     seen = done.stdout if offline else "".join(model.tool_results)
-    assert CONVERSATION.search(program) is None or "active_agents" in seen, done.stdout
+    if "fastapi" not in needs:
+        assert CONVERSATION.search(program) is None or "active_agents" in seen, done.stdout
+    else:
+        promised = re.findall(r"^ *print\(.*\)  # (.+)$", program, re.MULTILINE)
+        told = done.stdout.splitlines()
+        assert (told if needs == ["fastapi"] else [line for line in told if line in promised]) == promised
     assert "eyJ" not in done.stdout + done.stderr + model.transcript

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
-
-from fastapi import FastAPI
-from starlette.testclient import TestClient
+from typing import TYPE_CHECKING, Any
 
 from authsec_core._clock import SYSTEM_CLOCK
 from authsec_core.testing import SigningKey
 from authsec_fastapi import AuditEvent, AuthSecGuard, Principal, TrustedIssuer
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.testclient import TestClient
 
 __all__ = ["AUDIENCE", "ISSUER", "Issuer", "Memory", "bearer", "behind", "caller", "key"]
 
@@ -87,6 +88,8 @@ def bearer(token: str) -> dict[str, str]:
 
 def behind(app: FastAPI) -> TestClient:
     """Return a client of an application."""
+    from starlette.testclient import TestClient  # here: with an agent framework there may be no client for it
+
     return TestClient(app, raise_server_exceptions=True)
 
 

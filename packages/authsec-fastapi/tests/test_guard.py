@@ -145,8 +145,8 @@ def test_what_nobody_could_fulfil_is_refused_at_start() -> None:
     guard = issuer.guard(policy=POLICY)
     with pytest.raises(ConfigurationError, match="admin"):
         guard.require_role("admin")
-    with pytest.raises(ConfigurationError, match="repsond"):
-        guard.require_action("repsond")
+    with pytest.raises(ConfigurationError, match="respondd"):
+        guard.require_action("respondd")
     with pytest.raises(ConfigurationError, match="respond"):
         issuer.guard().require_action("respond")
     with pytest.raises(ValueError, match="one scope"):

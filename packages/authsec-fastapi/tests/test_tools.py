@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import pytest
 from guard_support import Issuer, Memory, caller
+from tool_support import someone
 
 from authsec_core import ConfigurationError, ExpiredTokenError, RevokedTokenError, VerificationUnavailableError
 from authsec_core.errors import AuthSecError
@@ -62,31 +63,6 @@ def staff() -> str:
 
 
 ALL: list[Callable[..., Any]] = [lookup, alookup, refund, help, staff]
-
-
-class Standing:
-    """A token that is good until a test says otherwise."""
-
-    def __init__(self) -> None:
-        self.error: AuthSecError | None = None
-        self.asked = 0
-
-    def check(self) -> None:
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-
-    async def acheck(self) -> None:
-        self.check()
-
-
-def someone(subject: str = "ann", *scopes: str, roles: tuple[str, ...] = ()) -> tuple[Principal, Standing]:
-    """Return a caller, and what their token is worth."""
-    standing = Standing()
-    made = Principal(
-        subject=subject, issuer=issuer.url, scopes=frozenset(scopes), roles=frozenset(roles), _standing=standing
-    )
-    return made, standing
 
 
 def names(tools: list[Callable[..., Any]]) -> list[str]:

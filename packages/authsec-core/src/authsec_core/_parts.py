@@ -27,7 +27,7 @@ from authsec_core.token import MOCK_ISSUER, DelegationToken, Mode, Secret
 if TYPE_CHECKING:
     from authsec_core.mock import MockAuthority, MockSource
 
-__all__ = ["AsyncUsed", "Parts", "Used"]
+__all__ = ["AsyncUsed", "Parts", "Used", "identity_of"]
 
 _log = logging.getLogger("authsec")
 
@@ -58,7 +58,7 @@ class Parts:
         self._policy: EndpointPolicy | None = None
         self._origins: list[str] | None = None
         self.mock = _mock_authority(self.config, mock, clock)
-        self.identity = _identity(self.config)
+        self.identity = identity_of(self.config)
         self.rules = ExchangeRules(timeout=self.config.timeout, retries=self.config.retries, issuer=self.config.issuer)
         self._shares_cache = token_cache is not None
         self.cache = token_cache or TokenCache(
@@ -137,7 +137,8 @@ def _mock_authority(config: AuthSecConfig, given: MockAuthority | None, clock: C
     return given or MockAuthority(config.mock_permissions, clock=clock)
 
 
-def _identity(config: AuthSecConfig) -> Identity:
+def identity_of(config: AuthSecConfig) -> Identity:
+    """Return which agent the settings mean, and how it proves that."""
     if config.resolved_mode == "mock":
         from authsec_core.mock import MOCK_CLIENT_ID
 

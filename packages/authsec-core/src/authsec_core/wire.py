@@ -20,6 +20,7 @@ from authsec_core.scopes import format_scopes
 from authsec_core.token import Secret
 
 __all__ = [
+    "AUDIT_EVENTS_PATH",
     "DELEGATION_TOKEN_PATH",
     "REPLY_LIMIT",
     "DelegationReply",
@@ -34,6 +35,7 @@ __all__ = [
     "seconds",
 ]
 
+AUDIT_EVENTS_PATH = "/authsec/uflow/sdk/audit-events"
 DELEGATION_TOKEN_PATH = "/authsec/uflow/sdk/delegation-token"  # noqa: S105 -- a path, not a password
 REPLY_LIMIT = 65536  # bytes of a reply
 _LONGEST_NAME = 2048  # characters: what a SPIFFE ID may have (SPIFFE-ID section 2.3), the longest of all names

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from authsec_fastapi.audit import AuditEvent, AuditSink, LoggingSink
+    from authsec_fastapi.authority_sink import AuthoritySink
+    from authsec_fastapi.combined_sink import CombinedSink
     from authsec_fastapi.conversations import Conversation, Conversations
     from authsec_fastapi.errors import (
         AccessDeniedError,
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from authsec_fastapi.guard import AuthSecGuard
     from authsec_fastapi.introspection import Introspection
     from authsec_fastapi.issuers import TrustedIssuer
+    from authsec_fastapi.json_lines import JsonLinesSink
     from authsec_fastapi.middleware import AuthSecMiddleware
     from authsec_fastapi.policy import Policy, RouteRule, ToolRule
+    from authsec_fastapi.policy_file import load_policy
     from authsec_fastapi.principal import Identity, Principal
     from authsec_fastapi.runs import AgentRun
     from authsec_fastapi.settings import GuardSettings
@@ -38,6 +42,8 @@ __all__ = [
     "AuditUnavailableError",
     "AuthSecGuard",
     "AuthSecMiddleware",
+    "AuthoritySink",
+    "CombinedSink",
     "Conversation",
     "ConversationBusyError",
     "ConversationIdError",
@@ -47,6 +53,7 @@ __all__ = [
     "GuardSettings",
     "Identity",
     "Introspection",
+    "JsonLinesSink",
     "LoggingSink",
     "Policy",
     "Principal",
@@ -55,6 +62,7 @@ __all__ = [
     "TokenMissingError",
     "ToolRule",
     "TrustedIssuer",
+    "load_policy",
 ]
 
 _HOMES = {
@@ -65,6 +73,8 @@ _HOMES = {
     "AuditUnavailableError": "errors",
     "AuthSecGuard": "guard",
     "AuthSecMiddleware": "middleware",
+    "AuthoritySink": "authority_sink",
+    "CombinedSink": "combined_sink",
     "Conversation": "conversations",
     "ConversationBusyError": "errors",
     "ConversationIdError": "errors",
@@ -74,6 +84,7 @@ _HOMES = {
     "GuardSettings": "settings",
     "Identity": "principal",
     "Introspection": "introspection",
+    "JsonLinesSink": "json_lines",
     "LoggingSink": "audit",
     "Policy": "policy",
     "Principal": "principal",
@@ -82,6 +93,7 @@ _HOMES = {
     "TokenMissingError": "errors",
     "ToolRule": "policy",
     "TrustedIssuer": "issuers",
+    "load_policy": "policy_file",
 }
 
 

@@ -1,15 +1,13 @@
 """What an application's OpenAPI says of its guard: the scheme, its scopes, and the answers that refuse.
 
-It decides nothing.
+It decides nothing. No `from __future__ import annotations`: the oldest FastAPI reads those of `__call__` as they stand.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
 from fastapi.openapi.models import HTTPBearer
-from fastapi.security.base import SecurityBase
+from fastapi.security.oauth2 import OAuth2
 from starlette.requests import HTTPConnection
 
 from authsec_fastapi.issuers import TrustedIssuer
@@ -35,8 +33,11 @@ _CHALLENGE = {
 _LATER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}}}
 
 
-class BearerScheme(SecurityBase):
-    """The security scheme, as a dependency that does nothing: FastAPI finds it by its type."""
+class BearerScheme(OAuth2):
+    """The security scheme, as a dependency that does nothing: FastAPI finds it by its type.
+
+    It is described as what it is, HTTP's `bearer`. Older versions of FastAPI show the scopes of `OAuth2` alone.
+    """
 
     def __init__(self, *, name: str, description: str) -> None:
         self.model = HTTPBearer(bearerFormat="JWT", description=description)

@@ -43,25 +43,31 @@ class Form:
 
     function: Callable[..., Any]
     name: str
+    description: str
     signature: inspect.Signature
     shown: inspect.Signature
     caller_parameters: frozenset[str]
 
     @classmethod
-    def of(cls, function: Any) -> Form:
+    def of(cls, function: Any, *, name: str | None = None, description: str | None = None) -> Form:
         """Read a function or bound method, sync or async.
+
+        Args:
+            name: What the model calls it, where that is not the function's own name.
+            description: What the model is told, where that is not the docstring.
 
         Raises:
             TypeError: It is another kind of callable, or its signature is none that a model could be told.
             ValueError: Its name is none that models can call.
         """
         _check_kind(function)
-        name = function.__name__
+        name = name or function.__name__
         check_name(name)
         signature = _resolved(function)
         callers = frozenset(one.name for one in signature.parameters.values() if _is_caller(one, name))
         shown = [one for one in signature.parameters.values() if one.name not in callers]
-        return cls(function, name, signature, signature.replace(parameters=shown), callers)
+        description = description or inspect.cleandoc(function.__doc__ or name)
+        return cls(function, name, description, signature, signature.replace(parameters=shown), callers)
 
     @property
     def is_async(self) -> bool:

@@ -1,14 +1,16 @@
 """What goes on record of each decision and each run of an agent, and where to. One value, one protocol, one sink.
 
 Sinks that write files, and the authority's audit, are in modules of their own. Nothing on record is a token, or a word
-that an unknown caller wrote.
+that an unknown caller wrote. Whatever somebody else wrote, an event is one line of ASCII of limited length.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, fields
+import secrets
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timezone
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 __all__ = ["AuditEvent", "AuditSink", "EventKind", "LoggingSink", "Outcome"]
@@ -16,7 +18,7 @@ __all__ = ["AuditEvent", "AuditSink", "EventKind", "LoggingSink", "Outcome"]
 EventKind: TypeAlias = Literal["request", "tool", "run.started", "run.ended"]
 Outcome: TypeAlias = Literal["allow", "deny", "success", "error", "cancelled"]
 
-_LONGEST: Final = 500  # characters of one value on record
+_LONGEST_LINE: Final = 32768  # characters
 _log = logging.getLogger("authsec.audit")
 
 
@@ -25,6 +27,7 @@ class AuditEvent:
     """One decision, or the beginning or end of one run. Immutable.
 
     Attributes:
+        id: Its own, at random, by which it is known again if it comes twice.
         event: `request` and `tool` are decisions.
         outcome: `allow` or `deny` of a decision, `success`, `error` or `cancelled` of a run that has ended.
         reason: Why: `allowed`, a reason of `authsec_fastapi.requirement`, or the stable code of an error.
@@ -41,6 +44,7 @@ class AuditEvent:
         run_id: The same for the beginning of a run, its tools and its end.
     """
 
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
     event: EventKind
     outcome: Outcome | None
     reason: str
@@ -65,16 +69,13 @@ class AuditEvent:
     run_id: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is known, as JSON has it; long texts are cut."""
-        known = {name: getattr(self, name) for name in _FIELDS}
-        return {name: _bounded(value) for name, value in known.items() if value is not None and value != ()}
+        """Return what is known, as JSON has it, and the `time` for people; what is too long is cut."""
+        return _shown(self, _USUAL)
 
     def to_json(self) -> str:
         """Return one line of ASCII: whatever stands in it ends no line and moves no cursor."""
-        return json.dumps(self.to_dict(), ensure_ascii=True, allow_nan=False)
-
-
-_FIELDS: Final = tuple(one.name for one in fields(AuditEvent))
+        line = _line(self.to_dict())
+        return line if len(line) <= _LONGEST_LINE else _line(_shown(self, _SHORT))
 
 
 class AuditSink(Protocol):
@@ -105,9 +106,40 @@ class LoggingSink:
         self.record(event)
 
 
-def _bounded(value: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    text: int  # characters
+    items: int
+    item: int  # characters
+
+
+_USUAL: Final = _Bounds(text=500, items=64, item=200)
+_SHORT: Final = _Bounds(text=40, items=16, item=40)  # fits, even if each character takes twelve
+_FIELDS: Final = tuple(one.name for one in fields(AuditEvent))
+_encode: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
+
+
+def _shown(event: AuditEvent, bounds: _Bounds) -> dict[str, Any]:
+    known = {name: getattr(event, name) for name in _FIELDS}
+    shown = {name: _bounded(value, bounds) for name, value in known.items() if value is not None and value != ()}
+    return {**shown, "time": datetime.fromtimestamp(event.at, timezone.utc).isoformat(timespec="milliseconds")}
+
+
+def _bounded(value: Any, bounds: _Bounds) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"
+        return _cut(value, bounds.text)
     if isinstance(value, tuple):
-        return [_bounded(one) for one in value[:_LONGEST]]
+        return [_cut(one, bounds.item) for one in value[: bounds.items]]
     return value
+
+
+def _cut(text: str, most: int) -> str:
+    text = text if len(text) <= most else f"{text[:most]}…"
+    if text.isascii():
+        return text
+    # Half a character, which readers of JSON refuse, becomes the mark of one that cannot be read.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _line(shown: dict[str, Any]) -> str:
+    return _encode(shown).replace("\x7f", "\\u007f")  # the one control character that JSON leaves as it is

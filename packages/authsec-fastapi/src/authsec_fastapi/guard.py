@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core.errors import ConfigurationError
@@ -16,12 +16,14 @@ from authsec_core.scopes import parse_scopes
 from authsec_core.verify import Profile
 from authsec_fastapi._admitted import remembered
 from authsec_fastapi._dependencies import dependency
+from authsec_fastapi._refusing import answer
+from authsec_fastapi._reloading import PolicySource, Reloading
 from authsec_fastapi._scheme import bearer_scheme, refusing_responses
 from authsec_fastapi.audit import AuditSink, LoggingSink
 from authsec_fastapi.authentication import Authenticator, StaticAuthenticator, TokenAuthenticator
 from authsec_fastapi.issuers import RevocationCheck, TrustedIssuer
 from authsec_fastapi.judging import Judge
-from authsec_fastapi.policy import NOTHING_PERMITTED, Policy
+from authsec_fastapi.policy import Policy
 from authsec_fastapi.principal import ClaimPath, Principal
 from authsec_fastapi.recording import Recorder
 from authsec_fastapi.requirement import ANY_CALLER, Requirement
@@ -32,7 +34,9 @@ from authsec_fastapi.tools import ToolRun, guarded_tools
 
 if TYPE_CHECKING:
     import httpx
-    from starlette.requests import HTTPConnection
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import Response
+    from starlette.websockets import WebSocket
 
 __all__ = ["AuthSecGuard", "CallerDependency"]
 
@@ -60,7 +64,8 @@ class AuthSecGuard:
         revocation: Whether a token that could not be revoked is refused.
         issuers: Several issuers, or one on terms of its own, instead of the seven before.
         static_token: One token for a first try, instead of any issuer.
-        policy: Which role may do what, and which tool needs what. Without it no role permits anything.
+        policy: Which role may do what, and which tool needs what: a `Policy`, or a file's path. Without it no role
+            permits anything.
         sink: Where decisions and runs go on record.
         audit_first: Refuse with 503 what could not be put on record.
         realm: What the challenge of a 401 calls your API, and what its OpenAPI calls the scheme: two guards of one
@@ -87,7 +92,7 @@ class AuthSecGuard:
         revocation: RevocationCheck | None = None,
         issuers: Iterable[TrustedIssuer] = (),
         static_token: StaticToken | None = None,
-        policy: Policy | None = None,
+        policy: PolicySource | None = None,
         sink: AuditSink | None = None,
         audit_first: bool | None = None,
         realm: str | None = None,
@@ -110,13 +115,28 @@ class AuthSecGuard:
         )
         trusted = settings.trusted_issuers(issuers, jwks=jwks, static_token=static_token)
         static_token = static_token or settings.token()
-        self.policy = policy if policy is not None else NOTHING_PERMITTED
-        self._has_policy = policy is not None
+        self._reloading = Reloading(policy if policy is not None else settings.policy_file)
         authenticator = _authenticator(trusted, static_token, clock, transport, async_transport)
         recorder = Recorder(sink if sink is not None else LoggingSink(), audit_first=settings.audit_first, clock=clock)
-        self.judge = Judge(authenticator, self.policy, recorder)  # for who builds on it: tools, middleware
+        self.judge = Judge(authenticator, self._reloading.first, recorder)  # for who builds on it: tools, middleware
         self.realm = _checked_realm(settings.realm)
         self._scheme = bearer_scheme(self.realm, trusted)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force. Take it once where several answers have to go together."""
+        return self.judge.policy
+
+    def reload_policy(self) -> Policy:
+        """Read the policy's file anew, put it in force for each decision from now on, and return it.
+
+        Blocks on the disk: call it from a route that is no coroutine, or by `asyncio.to_thread`.
+
+        Raises:
+            ConfigurationError: It cannot be read, is no policy, lacks a role or an action that a route asks for, or
+                has lost all routes. The policy that was in force stays.
+        """
+        return self._reloading.reload(self.judge)
 
     def require(self, *scopes: str, role: str | None = None, action: str | None = None) -> CallerDependency:
         """Return a dependency for `Depends(…)` that lets in who has all of these, and hands on who that is.
@@ -149,20 +169,6 @@ class AuthSecGuard:
         """Return a dependency that lets in who has a role that permits this; see `require`."""
         return self.require(action=action)
 
-    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
-        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
-
-        Args:
-            principal: For whom it runs.
-            agent: What you call it.
-            conversation: For which of the caller's conversations.
-
-        Raises:
-            ValueError: The principal was made by hand, or the agent has no name.
-            ConversationIdError: No conversation can be called that.
-        """
-        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
-
     def tools(
         self, principal: Principal, tools: Iterable[Callable[..., Any]], *, run: ToolRun | None = None
     ) -> list[Callable[..., Any]]:
@@ -186,6 +192,20 @@ class AuthSecGuard:
         """
         return guarded_tools(self.judge, principal, tools, run=run)
 
+    def run(self, principal: Principal, *, agent: str, conversation: str | None = None) -> AgentRun:
+        """Return what puts a run of an agent on record, for `with` or `async with`; see `AgentRun`.
+
+        Args:
+            principal: For whom it runs.
+            agent: What you call it.
+            conversation: For which of the caller's conversations.
+
+        Raises:
+            ValueError: The principal was made by hand, or the agent has no name.
+            ConversationIdError: No conversation can be called that.
+        """
+        return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
+
     async def check_again(
         self, principal: Principal, *scopes: str, role: str | None = None, action: str | None = None
     ) -> None:
@@ -207,6 +227,19 @@ class AuthSecGuard:
         """Return whom the middleware has let in, for what is no FastAPI route; None where the request is public."""
         return remembered(self.judge, connection.scope)
 
+    @overload
+    async def answer(self, connection: Request, error: Exception) -> Response: ...
+
+    @overload
+    async def answer(self, connection: WebSocket, error: Exception) -> None: ...
+
+    async def answer(self, connection: Request | WebSocket, error: Exception) -> Response | None:
+        """Answer what is raised inside a route as a dependency would: `app.add_exception_handler(AuthSecError, …)`.
+
+        Without it, what `run`, `check_again` or a conversation raises is a 500. A WebSocket is closed with 1008.
+        """
+        return await answer(error, connection, realm=self.realm)
+
     @property
     def responses(self) -> dict[int | str, dict[str, Any]]:
         """How OpenAPI describes the refusals: `FastAPI(responses=guard.responses)`, or a router's or a route's."""
@@ -216,11 +249,8 @@ class AuthSecGuard:
         for scope in scopes:
             if parse_scopes(scope) != frozenset({scope}):
                 raise ValueError(f"{scope!r} is not one scope: name each as an argument of its own")
-        if role is not None and self._has_policy and role not in self.policy.roles:
-            raise ConfigurationError(f"the policy has no role {role!r}: add it, or mend the name")
-        if action is not None and action not in self.policy.actions:
-            raise ConfigurationError(f"no role of the policy permits {action!r}: add it, or mend the name")
-        return Requirement(scopes=frozenset(scopes), role=role, action=action)
+        requirement = Requirement(scopes=frozenset(scopes), role=role, action=action)
+        return self._reloading.remember(requirement, self.judge)
 
 
 def _authenticator(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["AuthSecMiddleware"]
 
 _UNKNOWN_ROUTE = Requirement(route_known=False)
+_MOST_LAYERS = 32  # of middleware that is looked through; no one writes more, and a ring of them has to end
 _PATTERNS = frozenset("{}*?#%;\\")
 
 
@@ -138,7 +139,7 @@ def _refuse_hidden_root(app: Any) -> None:
     # FastAPI puts its root path into the scope before its own middleware. Out here `/api/admin` would be judged by the
     # rule for `/{a}/{b}`, and be routed as `/admin`.
     inner = app
-    while inner is not None:
+    for _ in range(_MOST_LAYERS):
         if getattr(inner, "root_path", ""):
             raise ConfigurationError("the application has a root path: add the guard with app.add_middleware(…)")
         inner = getattr(inner, "app", None)

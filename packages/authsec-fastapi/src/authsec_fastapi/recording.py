@@ -63,7 +63,8 @@ class Recorder:
             self._failed(event, exc)
 
     def _failed(self, event: AuditEvent, exc: Exception) -> None:
-        _log.error("%s (%s) could not be put on record: %s", event.event, event.outcome, type(exc).__name__)
+        why = exc.message if isinstance(exc, AuditUnavailableError) else type(exc).__name__
+        _log.error("%s (%s) could not be put on record: %s", event.event, event.outcome, why)
         # A denial stands whether it is on record or not.
         if self._audit_first and event.outcome != "deny":
             self._refuse(exc)

@@ -1,7 +1,7 @@
 """May this caller do this? The one place that decides it. Pure: no clock, no I/O, and of HTTP only method and path.
 
-Scope, role, action, tool and route are AND-ed, and names are compared exactly: `calendar:read` is not `read`, `Admin`
-is not `admin`. What the policy does not know is denied.
+Scope, role, action and tool are AND-ed, and names are compared exactly: `calendar:read` is not `read`, `Admin` is not
+`admin`. What the policy does not know is denied.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from authsec_fastapi._policy_checks import refuse_unknown, shown
 from authsec_fastapi.errors import AccessDeniedError
 from authsec_fastapi.policy import Policy, RouteRule, ToolRule
 from authsec_fastapi.principal import Principal
 from authsec_fastapi.routing import match_route
 
-__all__ = ["ANY_CALLER", "Decision", "Reason", "Requirement", "decide", "decide_route", "requirement_of"]
+__all__ = ["ANY_CALLER", "Decision", "Reason", "Requirement", "check_known", "decide", "decide_route", "requirement_of"]
 
 Reason: TypeAlias = Literal[
     "allowed", "insufficient_scope", "role_missing", "action_not_permitted", "tool_unknown", "route_unknown"
 ]
 
+_NO_TOOL: Final = ToolRule()
 _MESSAGES: Final[dict[Reason, str]] = {
     "insufficient_scope": "The token lacks a scope that is needed here.",
     "role_missing": "The caller lacks the role that is needed here.",
@@ -87,7 +89,7 @@ def decide(principal: Principal, requirement: Requirement, policy: Policy) -> De
     """Return whether the caller may do what the requirement is of."""
     if not requirement.route_known:
         return Decision(reason="route_unknown", needed=requirement.scopes)
-    tool = ToolRule() if requirement.tool is None else policy.tools.get(requirement.tool)
+    tool = _NO_TOOL if requirement.tool is None else policy.tools.get(requirement.tool)
     if tool is None:
         return Decision(reason="tool_unknown", needed=requirement.scopes)
     needed = requirement.scopes | tool.scopes
@@ -101,20 +103,31 @@ def requirement_of(rule: RouteRule) -> Requirement:
     return Requirement(scopes=rule.scopes, role=rule.role, action=rule.action)
 
 
-def decide_route(principal: Principal | None, method: str, path: str, policy: Policy) -> Decision:
-    """Return whether the policy's routes let this request in. A policy without routes knows none.
+def decide_route(principal: Principal, method: str, path: str, policy: Policy) -> Decision:
+    """Return whether the policy's routes let this request of the caller in; see `match_route` for method and path."""
+    rule = match_route(policy.routes, method, path)
+    if rule is None:
+        return Decision(reason="route_unknown")
+    return decide(principal, ANY_CALLER if rule.public else requirement_of(rule), policy)
+
+
+def check_known(requirement: Requirement, policy: Policy, *, any_role: bool = False) -> None:
+    """Return if the policy knows each name of the requirement, so that somebody could fulfil it.
 
     Args:
-        principal: None where nobody has said who they are; then only a public route is allowed.
-        method: As `match_route` takes it.
-        path: Likewise.
+        any_role: There is no policy, so that roles are whatever the issuer calls them.
+
+    Raises:
+        ConfigurationError: It does not, and says what may have been meant.
     """
-    rule = match_route(policy.routes, method, path)
-    if rule is not None and rule.public:
-        return Decision(reason="allowed")
-    if rule is None or principal is None:
-        return Decision(reason="route_unknown")
-    return decide(principal, requirement_of(rule), policy)
+    role, action, tool = requirement.role, requirement.action, requirement.tool
+    if role is not None and not any_role:
+        refuse_unknown(role, policy.roles, f"the policy has no role {shown(role)}", "add it, or mend the name")
+    if action is not None:
+        problem = f"no role of the policy permits {shown(action)}"
+        refuse_unknown(action, policy.actions, problem, "add it, or mend the name")
+    if tool is not None:
+        refuse_unknown(tool, policy.tools, f"the policy has no tool {shown(tool)}", "add it, or mend the name")
 
 
 def _reason(

@@ -14,7 +14,7 @@ from authsec_fastapi._tool_forms import Form
 from authsec_fastapi.judging import Judge
 from authsec_fastapi.principal import Principal
 
-__all__ = ["ToolRun", "guarded", "guarded_tools"]
+__all__ = ["ToolRun", "dressed", "for_caller", "guarded", "guarded_tools"]
 
 
 def guarded_tools(
@@ -45,19 +45,36 @@ def guarded(form: Form, gate: Gate) -> Callable[..., Any]:
         refused = await gate.arefusal()
         return await form.function(*bound.args, **bound.kwargs) if refused is None else refused
 
-    return _dressed(acall if form.is_async else call, form)
+    return dressed(acall if form.is_async else call, form)
+
+
+def for_caller(form: Form, principal: Principal) -> Callable[..., Any]:
+    """Return a function that acts for the caller and asks nobody: for a framework's tool, before which a gate stands.
+
+    It raises `TypeError` for arguments that do not fit.
+    """
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        bound = form.bind(principal, arguments, named)
+        return form.function(*bound.args, **bound.kwargs)
+
+    async def acall(*arguments: Any, **named: Any) -> Any:
+        bound = form.bind(principal, arguments, named)
+        return await form.function(*bound.args, **bound.kwargs)
+
+    return dressed(acall if form.is_async else call, form)
+
+
+def dressed(function: Any, form: Form) -> Callable[..., Any]:
+    """Give the function the looks of the form. It has no `__wrapped__`, through which the gate could be gone round."""
+    function.__name__ = function.__qualname__ = form.name
+    function.__doc__ = form.description
+    function.__module__ = form.function.__module__
+    function.__signature__ = form.shown
+    function.__annotations__ = form.annotations
+    return function  # type: ignore[no-any-return] # it was taken as Any, to be dressed
 
 
 def _bad_arguments(form: Form) -> str:
     takes = ", ".join(form.shown.parameters) or "no arguments"
     return refusal("bad_arguments", f"{form.name} was not run: it takes {takes}, and nothing else.")
-
-
-def _dressed(function: Any, form: Form) -> Callable[..., Any]:
-    """Give the function the looks of the form. It has no `__wrapped__`, through which the gate could be gone round."""
-    function.__name__ = function.__qualname__ = form.name
-    function.__doc__ = form.function.__doc__
-    function.__module__ = form.function.__module__
-    function.__signature__ = form.shown
-    function.__annotations__ = form.annotations
-    return function  # type: ignore[no-any-return] # it was taken as Any, to be dressed

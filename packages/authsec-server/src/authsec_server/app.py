@@ -16,6 +16,7 @@ import authsec_server.issuers.routes as issuers
 import authsec_server.keys.routes as keys
 import authsec_server.oauth.routes as oauth
 import authsec_server.operators.routes as operators
+import authsec_server.reports.routes as reports
 import authsec_server.telemetry.routes as telemetry
 import authsec_server.tokens.routes as tokens
 import authsec_server.vault.access_routes as vault_access
@@ -80,6 +81,7 @@ def create_app(settings: ServerSettings, *, clock: Clock = SYSTEM_CLOCK, chores:
         keys.public,
         tokens.public,
         tokens.sdk,
+        reports.router,
         oauth.router,
         agents.router,
         delegations.roles,

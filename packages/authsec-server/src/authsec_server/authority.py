@@ -109,6 +109,7 @@ class Authority:
         )
         issuing = Issuing(issuer=settings.issuer, tenant_id=settings.tenant_id, caps=caps)
         self.settings: Final = settings
+        self.caps: Final = caps
         self.clock: Final = clock
         self.database: Final = database
         self.masters: Final = masters

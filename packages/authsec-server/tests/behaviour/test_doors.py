@@ -17,7 +17,7 @@ from behaviour.support import OpenSite, Site
 from behaviour.vault import say, token
 
 from authsec_core.testing import SigningKey
-from authsec_core.wire import DELEGATION_TOKEN_PATH
+from authsec_core.wire import AUDIT_EVENTS_PATH, DELEGATION_TOKEN_PATH
 from authsec_server import credentials
 
 # All that answers to everyone. Whoever adds to it opens a door: the same for all, and nothing about anyone.
@@ -33,7 +33,7 @@ PUBLIC = {
     "/v1/health",
 }
 OAUTH = frozenset(f"/authsec/oauth2/{name}" for name in ("token", "introspect", "revoke"))
-OF_AGENTS = OAUTH | {DELEGATION_TOKEN_PATH}
+OF_AGENTS = OAUTH | {AUDIT_EVENTS_PATH, DELEGATION_TOKEN_PATH}
 # Where agents' keys and vault tokens are good, and nobody else's: not even an operator's.
 OF_THE_VAULT = re.compile(r"/v1/(me|tokens|secrets)(/.*)?")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "QUERY")

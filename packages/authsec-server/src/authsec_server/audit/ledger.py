@@ -71,12 +71,21 @@ class Verdict(Generic[R_co]):
         entry: None where nothing was disclosed or refused.
         token: The row of `tokens`, if one is to be issued.
         used_until: Until when the question's `mark` counts as used, if this uses it; epoch seconds.
+        more: Entries beside the first one.
+        marks: What else is used by this, and until when.
     """
 
     result: R_co
     entry: Entry | None
     token: Mapping[str, Any] | None = None
     used_until: float | None = None
+    more: Sequence[Entry] = ()
+    marks: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All entries, in their order."""
+        return [*([] if self.entry is None else [self.entry]), *self.more]
 
 
 class Question(Protocol[R_co]):
@@ -144,10 +153,10 @@ class Change:
         found = await self.connection.run_sync(memory.looked_up, set(question.wants))
         standing = None if question.client_id is None else standings.get(question.client_id)
         verdict = question.judge(standing, Slot(at=self.at, index=-1, kid="", found=found))
-        if question.mark is not None or verdict.token is not None:
+        if question.mark is not None or verdict.token is not None or verdict.marks:
             raise RuntimeError("this question has to be settled with others: hand it to Ledger.judge")
-        if verdict.entry is not None:
-            self.record(verdict.entry)
+        for entry in verdict.entries:
+            self.record(entry)
         return verdict.result
 
     def policy_changed(self) -> None:
@@ -299,7 +308,7 @@ class Ledger:
         else:
             for (waiting, _), outcome in zip(batch, outcomes, strict=True):
                 outcome.tell(waiting)
-            recorded = [outcome.entry for outcome in outcomes if outcome.entry is not None]
+            recorded = [entry for outcome in outcomes for entry in outcome.entries]
             issued = sum(outcome.is_issued for outcome in outcomes)
             self._count(recorded, asked=len(batch), issued=issued, started_at=started_at)
 
@@ -334,8 +343,8 @@ class Ledger:
             )
             try:
                 verdict = question.judge(standing, slot)
-                if verdict.entry is not None:
-                    page.write([verdict.entry], at)
+                entries = verdict.entries
+                page.write(entries, at)
             except Exception as exc:  # noqa: BLE001 -- a decision that fails must not fail its neighbours
                 outcomes.append(_Outcome(error=exc))
                 continue
@@ -344,8 +353,10 @@ class Ledger:
             if question.mark is not None and verdict.used_until is not None:
                 used.add(question.mark)
                 page.use(question.mark, verdict.used_until)
+            for mark, until in verdict.marks.items():
+                page.use(mark, until)
             is_issued = verdict.token is not None
-            outcomes.append(_Outcome(result=verdict.result, entry=verdict.entry, is_issued=is_issued))
+            outcomes.append(_Outcome(result=verdict.result, entries=entries, is_issued=is_issued))
         page.close(connection, policy_changed=False)
         return outcomes
 
@@ -384,7 +395,7 @@ class _Waiting:
 class _Outcome:
     result: Any = None
     error: Exception | None = None
-    entry: Entry | None = None
+    entries: Sequence[Entry] = ()
     is_issued: bool = False
 
     def tell(self, waiting: _Waiting) -> None:

@@ -24,7 +24,15 @@ from authsec_server.tokens.claims import IssuedToken, TokenKind
 from authsec_server.tokens.policy import Ask, Caps, Grant, decide
 from authsec_server.tokens.subjects import Moment, Subject, bounded
 
-__all__ = ["ClientRequest", "ExchangeRequest", "Issuing", "SignedToken", "TokenRequest", "TokenService"]
+__all__ = [
+    "ClientQuestion",
+    "ClientRequest",
+    "ExchangeRequest",
+    "Issuing",
+    "SignedToken",
+    "TokenRequest",
+    "TokenService",
+]
 
 T = TypeVar("T")
 
@@ -105,7 +113,7 @@ class TokenService:
             RateLimitedError: This client, or this address, has to wait.
             StorageUnavailableError: The decision could not be recorded, so that there is no token.
         """
-        issued = await self._judged(request, _Grant(request, self._issuing))
+        issued = await self.judge(request, _Grant(request, self._issuing))
         return SignedToken(issued, await self._keyring.sign(issued.kid, issued.header, issued.claims))
 
     async def authenticate(self, request: ClientRequest, action: str) -> Standing:
@@ -119,9 +127,16 @@ class TokenService:
             RateLimitedError: This client, or this address, has to wait.
             StorageUnavailableError: It could not be looked up, or the refusal not be recorded.
         """
-        return await self._judged(request, _Introduction(request, action))
+        return await self.judge(request, _Introduction(request, action))
 
-    async def _judged(self, request: ClientRequest, question: _Question[T]) -> T:
+    async def judge(self, request: ClientRequest, question: ClientQuestion[T]) -> T:
+        """Return the answer to what a client asks.
+
+        Raises:
+            RefusedError: It is no; the refusal is in the audit.
+            RateLimitedError: This client, or this address, has to wait.
+            StorageUnavailableError: It could not be recorded, so that nothing was done.
+        """
         self._limits.enter(request.address, request.client_id)
         outcome = await self._ledger.judge(question)
         self._limits.judged(outcome, address=request.address, client_id=request.client_id)
@@ -130,7 +145,7 @@ class TokenService:
         return outcome
 
 
-class _Question(Generic[T]):
+class ClientQuestion(Generic[T]):
     """Whatever a client asks for: its proof is looked at first, and a refusal is on record."""
 
     wants: tuple[Want, ...] = ()
@@ -191,7 +206,7 @@ class _Question(Generic[T]):
         )
 
 
-class _Introduction(_Question[Standing]):
+class _Introduction(ClientQuestion[Standing]):
     """Is this the client?"""
 
     def _allowed(self, standing: Standing, proven: Proven, slot: Slot) -> Verdict[Standing | RefusedError]:
@@ -201,7 +216,7 @@ class _Introduction(_Question[Standing]):
         return Verdict(result=standing, entry=None)
 
 
-class _Grant(_Question[IssuedToken]):
+class _Grant(ClientQuestion[IssuedToken]):
     """May this client have this token?"""
 
     def __init__(self, request: TokenRequest, issuing: Issuing) -> None:
