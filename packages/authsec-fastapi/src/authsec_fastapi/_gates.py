@@ -14,7 +14,6 @@ from typing import Final, Protocol, TypeVar
 
 from authsec_core.errors import AuthSecError, TokenRejectedError, VerificationUnavailableError
 from authsec_core.fetch import FetchResult
-from authsec_fastapi._tool_forms import check_name
 from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError
 from authsec_fastapi.judging import Judge
 from authsec_fastapi.principal import Principal
@@ -79,11 +78,10 @@ def permitted(
     """Return those tools that the caller may use now, each with the gate that has to be asked before each call.
 
     Raises:
-        ValueError: Two have one name, a name is none that models can call, or no guard vouches for the principal.
+        ValueError: Two have one name, or no guard vouches for the principal.
         ConfigurationError: The policy does not know one of them.
     """
     for name, times in Counter(name for name, _ in named).items():
-        check_name(name)
         if times > 1:
             raise ValueError(f"{times} tools have the name {name!r}, and a framework would run one of them: rename")
     offered = [(Gate(name, principal, judge, run), tool) for name, tool in named if judge.offers(principal, name)]
