@@ -94,6 +94,7 @@ GUARDS_FRAMEWORK_TOOLS = frozenset({"_agentchat_tool", "_crewai_tool"})
 PURE_AT_THE_GUARD = (
     "_about",
     "_policy_checks",
+    "_policy_report",
     "_policy_yaml",
     "_tool_forms",
     "audit",
