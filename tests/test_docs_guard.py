@@ -192,6 +192,23 @@ def test_both_forms_of_the_policy_say_the_same(tmp_path: Path) -> None:
     assert (set(policy.roles), len(policy.tools), len(policy.routes)) == ({"viewer", "agent", "admin"}, 3, 4)
 
 
+def test_the_policy_is_asked_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command about the policy of policy.md prints what stands below it."""
+    text = _text("policy.md")
+    (code,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "policy.yaml").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    shown = re.findall(
+        r"^```sh\npython -m authsec_fastapi (.*?)\n```\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
+    assert [command.partition(" ")[0] for command, _ in shown] == ["check", "explain", "explain"]
+    for command, printed in shown:
+        main(command.split())
+        assert capsys.readouterr().out == printed
+
+
 def test_the_bounds_of_conversations_are_the_defaults() -> None:
     """agents.md names each with its figure."""
     stated = dict(re.findall(r"`(\w+)` \((\d+)\)", _text("agents.md")))
