@@ -59,21 +59,33 @@ def _key() -> SigningKey:
     return SigningKey.generate()
 
 
-def in_turn(calls: int, measured: dict[str, Callable[[], object]], *, each: int = 1) -> dict[str, Any]:
-    """Let all take turns of `each` calls, and return the median seconds of one call.
+def in_turn(calls: int, measured: dict[str, Callable[[], object]], *, turn: float = 0.0) -> dict[str, Any]:
+    """Let all take turns of one call, or of as many as fit into `turn` seconds, and return the median of one call.
 
-    Each turn begins with another one, or a scheduler would take the processor away from always the same one.
+    Each turn begins with another one, or a scheduler would take the processor away from always the same one. Turns are
+    short for the same reason, and of one length, so that those who need little time are not measured at their coldest.
     """
     taken: dict[str, list[float]] = {name: [] for name in measured}
-    for call in measured.values():
-        call()
+    times = {name: _fitting(call, turn) for name, call in measured.items()}
     names = list(measured)
-    for turn in range(calls):
-        first = turn % len(names)
+    for number in range(calls):
+        first = number % len(names)
         for name in names[first:] + names[:first]:
-            call = measured[name]
+            call, repeats = measured[name], times[name]
             started = perf_counter()
-            for _ in range(each):
+            for _ in range(repeats):
                 call()
-            taken[name].append((perf_counter() - started) / each)
+            taken[name].append((perf_counter() - started) / repeats)
     return {name: median(seconds) for name, seconds in taken.items()}
+
+
+def _fitting(call: Callable[[], object], turn: float) -> int:
+    call()
+    once = min(_seconds(call) for _ in range(5))
+    return max(1, int(turn / once))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = perf_counter()
+    call()
+    return perf_counter() - started
