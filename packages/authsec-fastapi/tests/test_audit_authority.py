@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import pickle
 import threading
 import traceback
@@ -311,6 +312,29 @@ def test_what_is_not_given_is_in_the_environment(
     sink.close()
     with pytest.raises(AuditUnavailableError, match="RuntimeError"):
         sink.record(event())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_process_reports_by_itself(stub: Stub, server: LoopbackServer) -> None:
+    """It has connections and a thread of its own, also where the parent was in the middle of a report."""
+    sink, stub.hold = sink_at(server), threading.Event()
+    waiting = threading.Thread(target=sink.record, args=(event(subject="parent"),))
+    waiting.start()
+    server.wait_for_requests(1)
+    child = os.fork()
+    if child == 0:
+        try:
+            sink.record(event(subject="child"))
+        except BaseException:  # noqa: BLE001 -- a child must not run the tests of its parent
+            os._exit(1)
+        os._exit(0)
+    server.wait_for_requests(2)
+    stub.hold.set()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    waiting.join(30)
+    assert sorted(one["subject"] for one in stub.events.values()) == ["child", "parent"]
+    sink.close()
 
 
 @pytest.mark.req("RS8")
