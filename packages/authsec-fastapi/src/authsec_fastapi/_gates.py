@@ -34,6 +34,11 @@ class ToolRun(Protocol):
     """The run of an agent, as far as its tools are concerned."""
 
     @property
+    def principal(self) -> Principal:
+        """For whom the agent runs."""
+        ...
+
+    @property
     def about(self) -> About:
         """What goes on record of each decision."""
         ...
@@ -78,12 +83,14 @@ def permitted(
     """Return those tools that the caller may use now, each with the gate that has to be asked before each call.
 
     Raises:
-        ValueError: Two have one name, or no guard vouches for the principal.
+        ValueError: Two have one name, the run is another caller's, or no guard vouches for the principal.
         ConfigurationError: The policy does not know one of them.
     """
     for name, times in Counter(name for name, _ in named).items():
         if times > 1:
             raise ValueError(f"{times} tools have the name {name!r}, and a framework would run one of them: rename")
+    if run is not None and run.principal.identity != principal.identity:
+        raise ValueError("this run is another caller's: an agent acts for the caller of its run")
     offered = [(Gate(name, principal, judge, run), tool) for name, tool in named if judge.offers(principal, name)]
     if run is not None:
         run.note_tools([gate.name for gate, _ in offered])

@@ -118,8 +118,9 @@ class AuthSecGuard:
         self._reloading = Reloading(policy if policy is not None else settings.policy_file)
         authenticator = _authenticator(trusted, static_token, clock, transport, async_transport)
         recorder = Recorder(sink if sink is not None else LoggingSink(), audit_first=settings.audit_first, clock=clock)
-        self.judge = Judge(authenticator, self._reloading.first, recorder)  # for who builds on it: tools, middleware
-        self.realm = _checked_realm(settings.realm)
+        # For who builds on it: tools, middleware.
+        self.judge: Judge = Judge(authenticator, self._reloading.first, recorder)
+        self.realm: str = _checked_realm(settings.realm)
         self._scheme = bearer_scheme(self.realm, trusted)
 
     @property

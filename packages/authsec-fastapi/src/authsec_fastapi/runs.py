@@ -50,7 +50,7 @@ class AgentRun:
             raise ValueError("give the agent a name")
         self._recorder = recorder
         self.principal = principal
-        self.run_id = secrets.token_hex(16)
+        self.run_id: str = secrets.token_hex(16)
         self._agent = agent
         self._conversation = None if conversation is None else checked_conversation_id(conversation)
         self._lock = threading.Lock()  # guards these three
