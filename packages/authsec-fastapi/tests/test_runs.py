@@ -249,8 +249,14 @@ def test_a_cancellation_waits_for_the_record(kind: str) -> None:
     assert ended.outcome == ("success" if kind == "run.ended" else "cancelled")
 
 
-def test_a_cancelled_scope_of_anyio_waits_for_the_record() -> None:
-    """Starlette's way of cancelling, which says it again at each step: the record is awaited all the same."""
+def test_a_cancelled_scope_of_anyio_waits_for_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starlette's way of cancelling, which says it again at each step: the record is awaited, once, all the same."""
+    waits: list[object] = []
+    wait = asyncio.wait
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        waits.append(arguments)
+        return wait(*arguments, **named)
 
     async def cancelled() -> list[AuditEvent]:
         sink, began = Slow(), asyncio.Event()
@@ -261,6 +267,7 @@ def test_a_cancelled_scope_of_anyio_waits_for_the_record() -> None:
             group.start_soon(work)
             await began.wait()
             await sink.reached.wait()
+            monkeypatch.setattr(asyncio, "wait", counted)
             group.cancel_scope.cancel()
             for _ in range(50):
                 with anyio.CancelScope(shield=True):
@@ -269,6 +276,7 @@ def test_a_cancelled_scope_of_anyio_waits_for_the_record() -> None:
         return sink.events
 
     assert [event.event for event in asyncio.run(cancelled())] == ["run.started", "run.ended"]
+    assert len(waits) <= 1
 
 
 def test_a_cancelled_run_is_on_record_before_the_cancellation_goes_on() -> None:
