@@ -73,7 +73,7 @@ def _clients(given: argparse.Namespace, environments: Environments, private: Map
                 "P2": lambda: cold_callers(cold, slow, delay=given.delay, repeats=repeats),
                 "P3": lambda: fetching(processes, endpoint.url, repeats=repeats),
                 "P4": lambda: importing(environments, private, repeats=3 * repeats),
-                "P5": lambda: verifying(processes, repeats=repeats),
+                "P5": lambda: verifying(environments, private, endpoint.url, repeats=repeats),
                 "P6": lambda: mock_tokens(processes, environments, private, repeats=3 * repeats),
                 "P9": lambda: memory(environments, private, endpoint.url, repeats=repeats),
             },

@@ -29,7 +29,10 @@ _OURS = {
     "autogen": ("authsec-core", "authsec-autogen[classic]"),
     "crewai": ("authsec-core", "authsec-crewai"),
     "authority": ("authsec-core", "authsec-server[testing]"),
+    "guard": ("authsec-core", "authsec-fastapi"),
 }
+# What takes turns with ours in one process, and so has to be in one environment with it.
+_BESIDE_OURS = {"guard": ("authlib",)}
 _FRAMEWORKS = {"autogen": "pyautogen", "crewai": "crewai"}  # environment -> distribution
 
 
@@ -82,7 +85,7 @@ class Environments:
     def _requirements(self, name: str) -> list[str]:
         if name in REFERENCES:
             return list(REFERENCES[name])
-        wanted = []
+        wanted = list(_BESIDE_OURS.get(name, ()))
         for package in _OURS[name]:  # by file: on a public index some of these names belong to others
             stem = package.partition("[")[0].replace("-", "_")
             wanted.append(f"{package} @ {next(self._wheels.glob(f'{stem}-*.whl')).resolve().as_uri()}")

@@ -1,4 +1,4 @@
-"""What only our own client does: secure fetches, MOCK tokens, verification. Each beside its floor, call by call."""
+"""What only our own client does: secure fetches and MOCK tokens. Each beside its floor, call by call."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any
 import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from authsec_core import AuthSecClient, MockAuthority, TokenVerifier
-from authsec_core.testing import LocalAuthority, SigningKey
+from authsec_core import AuthSecClient, MockAuthority
+from authsec_core.testing import SigningKey
 from benchmarks.subjects import Authsec, Subject
 
-__all__ = ["fetches", "mints", "verifications"]
+__all__ = ["fetches", "in_turn", "mints"]
 
 
 def fetches(subject: Subject, url: str, path: str, calls: int) -> dict[str, Any]:
@@ -26,7 +25,7 @@ def fetches(subject: Subject, url: str, path: str, calls: int) -> dict[str, Any]
     assert isinstance(subject, Authsec)
     client, (static, authorized) = subject.client, _http(subject.client)
     target, header = f"{url}/{path}", {"Authorization": f"Bearer {client.get_delegation_token('read:metrics')}"}
-    return _in_turn(
+    return in_turn(
         calls,
         {
             "static header": lambda: static.get(target, headers=header).raise_for_status().json(),
@@ -45,7 +44,7 @@ def mints(calls: int) -> dict[str, Any]:
     """Return median seconds of a MOCK token, of PyJWT with the same claims and a key object, and of the signature."""
     authority, scopes = MockAuthority(), frozenset({"read:metrics"})
     key, claims = _key().private, jwt.decode(authority.mint(scopes).value, options={"verify_signature": False})
-    return _in_turn(
+    return in_turn(
         calls,
         {
             "signature": lambda: key.sign(b"signed", PKCS1v15(), SHA256()),
@@ -55,51 +54,38 @@ def mints(calls: int) -> dict[str, Any]:
     )
 
 
-def verifications(calls: int) -> dict[str, Any]:
-    """Return median seconds of all checks, with and without memory of tokens, of PyJWT, and of the signature alone."""
-    token, key, verifier, remembering = _verified()
-    signed, _, signature = token.rpartition(".")
-    raw, message = jwt.utils.base64url_decode(signature), signed.encode()
-    return _in_turn(
-        calls,
-        {
-            "signature": lambda: key.verify(raw, message, PKCS1v15(), SHA256()),
-            "PyJWT": lambda: jwt.decode(token, key, algorithms=["RS256"], audience="authsec-api"),
-            "verify": lambda: verifier.verify(token),
-            "remembered": lambda: remembering.verify(token),
-        },
-        each=20,
-    )
-
-
 @cache
 def _key() -> SigningKey:
     return SigningKey.generate()
 
 
-@cache
-def _verified() -> tuple[str, RSAPublicKey, TokenVerifier, TokenVerifier]:
-    authority = LocalAuthority(status_ttl=3600).start()  # it ends with this process
-    given: dict[str, Any] = {"issuer": authority.issuer, "audience": "authsec-api", "jwks_url": authority.jwks_url}
-    plain, remembering = TokenVerifier(**given, require_status=True), TokenVerifier(**given, remember=16)
-    return authority.mint(), authority.signing_key.private.public_key(), plain, remembering
+def in_turn(calls: int, measured: dict[str, Callable[[], object]], *, turn: float = 0.0) -> dict[str, Any]:
+    """Let all take turns of one call, or of as many as fit into `turn` seconds, and return the median of one call.
 
-
-def _in_turn(calls: int, measured: dict[str, Callable[[], object]], *, each: int = 1) -> dict[str, Any]:
-    """Let all take turns of `each` calls, and return the median seconds of one call.
-
-    Each turn begins with another one, or a scheduler would take the processor away from always the same one.
+    Each turn begins with another one, or a scheduler would take the processor away from always the same one. Turns are
+    short for the same reason, and of one length, so that those who need little time are not measured at their coldest.
     """
     taken: dict[str, list[float]] = {name: [] for name in measured}
-    for call in measured.values():
-        call()
+    times = {name: _fitting(call, turn) for name, call in measured.items()}
     names = list(measured)
-    for turn in range(calls):
-        first = turn % len(names)
+    for number in range(calls):
+        first = number % len(names)
         for name in names[first:] + names[:first]:
-            call = measured[name]
+            call, repeats = measured[name], times[name]
             started = perf_counter()
-            for _ in range(each):
+            for _ in range(repeats):
                 call()
-            taken[name].append((perf_counter() - started) / each)
+            taken[name].append((perf_counter() - started) / repeats)
     return {name: median(seconds) for name, seconds in taken.items()}
+
+
+def _fitting(call: Callable[[], object], turn: float) -> int:
+    call()
+    once = min(_seconds(call) for _ in range(5))
+    return max(1, int(turn / once))
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = perf_counter()
+    call()
+    return perf_counter() - started

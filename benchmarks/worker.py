@@ -87,7 +87,7 @@ def _fetch(subject: Subject, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _verify(subject: Subject, message: dict[str, Any]) -> dict[str, Any]:
-    from benchmarks.own import verifications
+    from benchmarks.verification import verifications
 
     return verifications(int(message["calls"]))
 

@@ -6,7 +6,9 @@ The commands of the first page are for `test_docs_guard_commands`, the programs 
 from __future__ import annotations
 
 import ast
+import inspect
 import re
+import shlex
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -18,6 +20,9 @@ from authsec_fastapi import (
     AccessDeniedError,
     AuditEvent,
     AuditUnavailableError,
+    ConversationBusyError,
+    ConversationLimitError,
+    Conversations,
     CredentialsError,
     GuardSettings,
     Introspection,
@@ -26,6 +31,7 @@ from authsec_fastapi import (
     TrustedIssuer,
     load_policy,
 )
+from authsec_fastapi.__main__ import main
 from authsec_fastapi.audit import EventKind, Outcome
 from authsec_fastapi.issuers import RevocationCheck
 from authsec_fastapi.refusals import refusal_of
@@ -92,6 +98,8 @@ def test_every_reason_is_documented() -> None:
         (CredentialsError("why"), "400"),
         (VerificationUnavailableError("why"), "503"),
         (AuditUnavailableError("why"), "503"),
+        (ConversationBusyError("why"), "409"),
+        (ConversationLimitError("why"), "503"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -155,12 +163,58 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert figures == {name: str(held[name]).lower().removesuffix(".0") for name in figures}
 
 
+def _save_policies(folder: Path) -> None:
+    for form in ("yaml", "toml"):
+        (code,) = re.findall(rf"^```{form}\n(.*?)^```$", _text("policy.md"), re.MULTILINE | re.DOTALL)
+        (folder / f"policy.{form}").write_text(code, encoding="utf-8")
+
+
+def test_what_is_asked_of_the_policy_is_answered_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command of policy.md prints what stands beside it, and its exit code says whether that is good."""
+    monkeypatch.chdir(tmp_path)
+    _save_policies(tmp_path)
+    lines = re.findall(r"^\.venv/bin/python -m authsec_fastapi (.*?)(?:  # (.*))?$", _text("policy.md"), re.MULTILINE)
+    assert len(lines) == 5
+    for command, promised in lines:
+        code = main(shlex.split(command))
+        printed = capsys.readouterr().out
+        assert code == (1 if promised.startswith("denied") else 0), command
+        assert printed.startswith(promised or "role    read  reload  respond"), printed
+
+
 def test_both_forms_of_the_policy_say_the_same(tmp_path: Path) -> None:
     """policy.md has one policy as YAML and as TOML, and each is one."""
-    text = _text("policy.md")
-    for form in ("yaml", "toml"):
-        (code,) = re.findall(rf"^```{form}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-        (tmp_path / f"policy.{form}").write_text(code, encoding="utf-8")
+    _save_policies(tmp_path)
     policy = load_policy(tmp_path / "policy.yaml")
     assert policy == load_policy(tmp_path / "policy.toml")
     assert (set(policy.roles), len(policy.tools), len(policy.routes)) == ({"viewer", "agent", "admin"}, 3, 4)
+
+
+def test_the_policy_is_asked_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command about the policy of policy.md prints what stands below it."""
+    text = _text("policy.md")
+    (code,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "policy.yaml").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    shown = re.findall(
+        r"^```sh\npython -m authsec_fastapi (.*?)\n```\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
+    assert [command.partition(" ")[0] for command, _ in shown] == ["check", "explain", "explain"]
+    for command, printed in shown:
+        main(command.split())
+        assert capsys.readouterr().out == printed
+
+
+def test_the_bounds_of_conversations_are_the_defaults() -> None:
+    """agents.md names each with its figure."""
+    stated = dict(re.findall(r"`(\w+)` \((\d+)\)", _text("agents.md")))
+    defaults = {
+        name: str(parameter.default).removesuffix(".0")
+        for name, parameter in inspect.signature(Conversations).parameters.items()
+        if name != "clock"
+    }
+    assert stated == defaults

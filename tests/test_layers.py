@@ -90,10 +90,11 @@ PURE_AT_THE_AUTHORITY = (
 # The guard's modules that speak HTTP: the others decide.
 GUARDS_RIM = frozenset({"_dependencies", "_refusing", "_scheme", "guard", "middleware", "testing"})
 # Those that define a class of an agent framework: nobody loads them but a function that was asked for such tools.
-GUARDS_FRAMEWORK_TOOLS = frozenset({"_agentchat_tool"})
+GUARDS_FRAMEWORK_TOOLS = frozenset({"_agentchat_tool", "_crewai_tool"})
 PURE_AT_THE_GUARD = (
     "_about",
     "_policy_checks",
+    "_policy_report",
     "_policy_yaml",
     "_tool_forms",
     "audit",

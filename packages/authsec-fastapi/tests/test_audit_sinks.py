@@ -275,6 +275,23 @@ for number in range(200):
 
 
 @ON_UNIX
+def test_a_writer_waits_for_another_process(tmp_path: Path) -> None:
+    """Else what one takes away after a full disk could be the other's line."""
+    import fcntl
+
+    path = tmp_path / "audit.jsonl"
+    sink = JsonLinesSink(path)
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        writer = threading.Thread(target=sink.record, args=(event(),))
+        writer.start()
+        writer.join(0.05)
+        assert not lines(path)
+    writer.join(30)
+    assert len(lines(path)) == 1
+
+
+@ON_UNIX
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_child_process_goes_on(tmp_path: Path, durable: bool) -> None:

@@ -163,6 +163,37 @@ def test_a_caller_can_have_a_conversation_forgotten() -> None:
     assert heard(conversations, BORIS, "c1") == "anew"
 
 
+def test_what_comes_after_a_forgotten_block_is_kept() -> None:
+    """Who waited meanwhile begins anew, and is remembered."""
+
+    async def forgotten() -> None:
+        async with conversations.open(ANNA, "c1") as conversation:
+            conversation.state = "old"
+            next_one = asyncio.ensure_future(_asay(conversations, "new"))
+            await asyncio.sleep(0)
+            assert conversations.forget(ANNA, "c1")
+        assert await next_one is None
+
+    conversations = Conversations()
+    say(conversations, ANNA, "c1", "older")
+    asyncio.run(forgotten())
+    assert heard(conversations, ANNA, "c1") == "new"
+
+
+async def _asay(conversations: Conversations, word: str) -> Any:
+    async with conversations.open(ANNA, "c1") as conversation:
+        before, conversation.state = conversation.state, word
+    return before
+
+
+def test_one_caller_has_so_many_and_no_more() -> None:
+    """Also where there is room for others."""
+    conversations = Conversations(most_per_caller=2)
+    for name in ("c1", "c2", "c3"):
+        say(conversations, ANNA, name, name)
+    assert [heard(conversations, ANNA, name) for name in ("c2", "c3", "c1")] == ["c2", "c3", None]
+
+
 def test_nothing_of_a_conversation_is_printed() -> None:
     """Neither its state nor whose it is."""
     conversations = Conversations()

@@ -11,12 +11,24 @@ import anyio
 import pytest
 from fastapi import FastAPI
 from guard_support import Issuer, Memory, caller
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.responses import StreamingResponse
 from starlette.types import Message
 
 from authsec_core.errors import ExpiredTokenError
 from authsec_core.testing import FakeClock
-from authsec_fastapi import AgentRun, AuditEvent, AuditUnavailableError, AuthSecGuard, ConversationIdError, Principal
+from authsec_fastapi import (
+    AgentRun,
+    AuditEvent,
+    AuditUnavailableError,
+    AuthSecGuard,
+    ConversationIdError,
+    Principal,
+    _telemetry,
+)
 
 issuer = Issuer()
 Driver = Literal["with", "async with"]
@@ -237,8 +249,14 @@ def test_a_cancellation_waits_for_the_record(kind: str) -> None:
     assert ended.outcome == ("success" if kind == "run.ended" else "cancelled")
 
 
-def test_a_cancelled_scope_of_anyio_waits_for_the_record() -> None:
-    """Starlette's way of cancelling, which says it again at each step: the record is awaited all the same."""
+def test_a_cancelled_scope_of_anyio_waits_for_the_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starlette's way of cancelling, which says it again at each step: the record is awaited, once, all the same."""
+    waits: list[object] = []
+    wait = asyncio.wait
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        waits.append(arguments)
+        return wait(*arguments, **named)
 
     async def cancelled() -> list[AuditEvent]:
         sink, began = Slow(), asyncio.Event()
@@ -249,6 +267,7 @@ def test_a_cancelled_scope_of_anyio_waits_for_the_record() -> None:
             group.start_soon(work)
             await began.wait()
             await sink.reached.wait()
+            monkeypatch.setattr(asyncio, "wait", counted)
             group.cancel_scope.cancel()
             for _ in range(50):
                 with anyio.CancelScope(shield=True):
@@ -257,6 +276,7 @@ def test_a_cancelled_scope_of_anyio_waits_for_the_record() -> None:
         return sink.events
 
     assert [event.event for event in asyncio.run(cancelled())] == ["run.started", "run.ended"]
+    assert len(waits) <= 1
 
 
 def test_a_cancelled_run_is_on_record_before_the_cancellation_goes_on() -> None:
@@ -362,3 +382,53 @@ def test_a_streams_run_ends_when_its_reader_leaves(leaves: str) -> None:
 
     [ended] = asyncio.run(streamed())
     assert ended.outcome == ("success" if leaves == "after the last word" else "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (None, "success"),
+        (ValueError(), "error"),
+        (asyncio.CancelledError(), "cancelled"),
+        (GeneratorExit(), "cancelled"),
+    ],
+)
+def test_opentelemetry_is_told_how_a_run_ended(
+    driver: Driver, error: BaseException | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a stream whose reader left, which is closed; and with which tools it was."""
+    exporter = InMemorySpanExporter()
+    tracers = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    run = run_of(issuer.guard())
+    monkeypatch.setattr(_telemetry._application, "tracer", lambda: tracers.get_tracer("test"))
+    run.note_tools(["lookup"])
+    opened, closed = (run.__enter__, run.__exit__) if driver == "with" else _on_loops(run)
+    opened()
+    closed(None if error is None else type(error), error, None)
+    (span,) = exporter.get_finished_spans()
+    assert span.attributes is not None
+    assert span.name == "authsec.guard.run"
+    assert (span.attributes["authsec.outcome"], span.attributes["authsec.guard.tools"]) == (told, ("lookup",))
+
+
+@pytest.mark.req("RU1")
+def test_a_run_that_may_not_begin_or_answer_failed(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenTelemetry is told why, where the sink fails at the beginning and where it fails at the end."""
+    exporter = InMemorySpanExporter()
+    tracers = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
+    tracers.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(_telemetry._application, "tracer", lambda: tracers.get_tracer("test"))
+    for at_the_end in (False, True):
+        sink = Memory()
+        run = run_of(issuer.guard(sink=sink, audit_first=True))
+        exporter.clear()
+        sink.failing = not at_the_end
+        with pytest.raises(AuditUnavailableError):
+            drive(run, driver, failing(None, sink))
+        spans = [span for span in exporter.get_finished_spans() if span.name == "authsec.guard.run"]
+        assert [(span.attributes or {})["error.type"] for span in spans] == ["audit_unavailable"]
+
+
+def _on_loops(run: AgentRun) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    return (lambda: asyncio.run(run.__aenter__()), lambda *how: asyncio.run(run.__aexit__(*how)))

@@ -11,7 +11,7 @@ import pytest
 from guard_support import AUDIENCE, ISSUER, Issuer, Memory
 
 from authsec_core import AuthSecConfig, ConfigurationError
-from authsec_fastapi import AuthSecGuard, GuardSettings, StaticToken, TrustedIssuer
+from authsec_fastapi import AuthSecGuard, GuardSettings, Policy, StaticToken, TrustedIssuer
 
 KEY = "canary.of-a-client-key"
 STATIC = "canary-of-a-static-token"
@@ -273,6 +273,17 @@ def test_agents_and_guards_do_not_mistake_each_others_variables(
     assert AuthSecConfig().resolved_mode == "mock"
     assert GuardSettings().issuer == "https://a.example"
     assert "not a setting" not in caplog.text
+
+
+def test_the_policy_may_be_a_file_that_a_variable_names(setenv: Any, tmp_path: Path) -> None:
+    """A file that cannot be read keeps the guard from starting; a policy that is an argument wins."""
+    (tmp_path / "policy.yaml").write_text("version: 1\nroles: {viewer: [read]}\n")
+    setenv(POLICY_FILE=str(tmp_path / "policy.yaml"))
+    assert Issuer().guard().policy.actions == {"read"}
+    assert Issuer().guard(policy=Policy(roles={"a": frozenset({"x"})})).policy.actions == {"x"}
+    setenv(POLICY_FILE=str(tmp_path / "another.yaml"))
+    with pytest.raises(ConfigurationError, match=r"another\.yaml"):
+        Issuer().guard()
 
 
 def test_settings_are_not_pickled(setenv: Any) -> None:

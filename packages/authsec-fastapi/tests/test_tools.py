@@ -21,7 +21,6 @@ from tool_support import someone
 from authsec_core import ConfigurationError, ExpiredTokenError, RevokedTokenError, VerificationUnavailableError
 from authsec_core.errors import AuthSecError
 from authsec_fastapi import AuthSecGuard, Policy, Principal, ToolRule
-from authsec_fastapi.recording import About
 
 issuer = Issuer()
 POLICY = Policy(
@@ -131,9 +130,8 @@ def test_a_model_sees_a_function_without_its_caller(guard: AuthSecGuard) -> None
     principal, _ = someone("ann", "read:orders")
     offered, aoffered, _ = guard.tools(principal, ALL)
     assert (offered.__name__, offered.__qualname__, offered.__doc__) == ("lookup", "lookup", "Look an order up.")
-    assert str(inspect.signature(offered, eval_str=True)) == (
-        "(order: Annotated[str, 'Its number.'], *, full: bool = False) -> str"
-    )
+    shown = str(inspect.signature(offered, eval_str=True)).replace("typing.", "")  # which 3.10 puts before it
+    assert shown == "(order: Annotated[str, 'Its number.'], *, full: bool = False) -> str"
     assert offered.__annotations__ == {"order": Annotated[str, "Its number."], "full": bool, "return": str}
     assert list(inspect.signature(aoffered).parameters) == ["order"]
     assert inspect.iscoroutinefunction(aoffered)
@@ -359,21 +357,19 @@ def test_a_tool_is_not_pickled(guard: AuthSecGuard) -> None:
 
 
 def test_a_run_knows_its_tools_and_its_decisions_are_told_apart() -> None:
-    """The run is told what the agent was given, and each decision is on record as the run's."""
-
-    class Run:
-        about = About(run_id="r1", agent="support", conversation="c1")
-
-        def note_tools(self, names: Any) -> None:
-            self.noted = list(names)
-
-    memory, run = Memory(), Run()
+    """The run is told what the agent was given, and each decision is on record as the run's; it is one caller's."""
+    memory = Memory()
     guard = issuer.guard(policy=POLICY, sink=memory)
-    offered = guard.tools(someone("ann", "read:orders")[0], ALL, run=run)
-    assert run.noted == ["lookup", "alookup", "help"]
-    offered[0]("7")
-    result(offered[1], "7")
-    assert [(event.run_id, event.agent, event.conversation) for event in memory.events] == [("r1", "support", "c1")] * 2
+    principal, _ = someone("ann", "read:orders")
+    with guard.run(principal, agent="support", conversation="c1") as run:
+        offered = guard.tools(principal, ALL, run=run)
+        assert run.tools == ("lookup", "alookup", "help")
+        offered[0]("7")
+        result(offered[1], "7")
+        with pytest.raises(ValueError, match="another caller's"):
+            guard.tools(someone("bob")[0], ALL, run=run)
+    decided = [event for event in memory.events if event.event == "tool"]
+    assert [(one.run_id, one.agent, one.conversation) for one in decided] == [(run.run_id, "support", "c1")] * 2
 
 
 @pytest.mark.req("RD7", "RV6")

@@ -14,7 +14,6 @@ from typing import Final, Protocol, TypeVar
 
 from authsec_core.errors import AuthSecError, TokenRejectedError, VerificationUnavailableError
 from authsec_core.fetch import FetchResult
-from authsec_fastapi._tool_forms import check_name
 from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError
 from authsec_fastapi.judging import Judge
 from authsec_fastapi.principal import Principal
@@ -33,6 +32,11 @@ _log = logging.getLogger("authsec.guard")
 
 class ToolRun(Protocol):
     """The run of an agent, as far as its tools are concerned."""
+
+    @property
+    def principal(self) -> Principal:
+        """For whom the agent runs."""
+        ...
 
     @property
     def about(self) -> About:
@@ -79,13 +83,14 @@ def permitted(
     """Return those tools that the caller may use now, each with the gate that has to be asked before each call.
 
     Raises:
-        ValueError: Two have one name, a name is none that models can call, or no guard vouches for the principal.
+        ValueError: Two have one name, the run is another caller's, or no guard vouches for the principal.
         ConfigurationError: The policy does not know one of them.
     """
     for name, times in Counter(name for name, _ in named).items():
-        check_name(name)
         if times > 1:
             raise ValueError(f"{times} tools have the name {name!r}, and a framework would run one of them: rename")
+    if run is not None and run.principal.identity != principal.identity:
+        raise ValueError("this run is another caller's: an agent acts for the caller of its run")
     offered = [(Gate(name, principal, judge, run), tool) for name, tool in named if judge.offers(principal, name)]
     if run is not None:
         run.note_tools([gate.name for gate, _ in offered])

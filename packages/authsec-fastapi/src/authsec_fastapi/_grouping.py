@@ -64,7 +64,6 @@ class Grouped:
 
     def _submit(self, item: bytes) -> Future[None]:
         future: Future[None] = Future()
-        future.set_running_or_notify_cancel()  # so that nobody cancels what somebody else is writing
         with self._lock:
             if len(self._queue) >= self._waiting:
                 raise AuditUnavailableError("Too many events wait to be put on record.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +19,8 @@ __all__ = ["Form", "check_name", "mentions_caller"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what OpenAI permits; agent frameworks check the same
 _UNIONS: Final = (Union, types.UnionType)
+_STANDS_FOR: Final = ("__value__", "__supertype__", "__bound__")  # of an alias (PEP 695), a NewType, a type variable
+_MADE_OF_FIELDS: Final = ("__dataclass_fields__", "__total__", "_fields")  # pydantic makes no model with a caller in it
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -98,9 +100,28 @@ class Form:
 
 def mentions_caller(annotation: Any) -> bool:
     """Return whether a `Principal` is anywhere in an annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, Principal):
-        return True
-    return any(mentions_caller(part) for part in get_args(annotation))
+    return any(isinstance(part, type) and issubclass(part, Principal) for part in _all_parts(annotation, set()))
+
+
+def _all_parts(annotation: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield the annotation and what it consists of or stands for, at every depth: a model could make each of it."""
+    if id(annotation) in seen:  # an alias may be of itself
+        return
+    seen.add(id(annotation))
+    yield annotation
+    stands_for = [getattr(annotation, name, None) for name in _STANDS_FOR]
+    for part in (*get_args(annotation), *getattr(annotation, "__constraints__", ()), *stands_for, *_fields(annotation)):
+        yield from _all_parts(part, seen)
+
+
+def _fields(annotation: Any) -> Iterable[Any]:
+    """Return what the fields of a class are of, if frameworks make such out of what a model says."""
+    if not any(hasattr(annotation, mark) for mark in _MADE_OF_FIELDS):
+        return ()
+    try:
+        return get_type_hints(annotation).values()
+    except Exception:  # noqa: BLE001 -- a name that is not there at runtime, or anything else: no framework reads it then
+        return ()
 
 
 def _check_kind(function: Any) -> None:

@@ -8,7 +8,6 @@ sent again after a lost answer is on record once, because the authority knows an
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     import httpx
 
     from authsec_core._driving import Steps
-    from authsec_core._http import Failure, Reply
+    from authsec_core._http import Call, Failure, Reply
 
 __all__ = ["AuthoritySink"]
 
@@ -42,7 +41,6 @@ _MENDS: Final = {
     404: "it does not know this service, or delegates nothing to it: check AUTHSEC_AGENT_CLIENT_ID",
     410: "this service, or what was delegated to it, was revoked",
 }
-_log = logging.getLogger("authsec.guard")
 
 
 class AuthoritySink:
@@ -132,7 +130,6 @@ class AuthoritySink:
                 self._steps(events, deadline), lambda call: send(self._pool.client(), call, self._clock), self._clock
             )
         except AuthSecError as exc:
-            _log.error("%d events could not be reported: %s", len(events), exc.message)
             return [exc] * len(events)
         if refused is None:
             return [None] * len(events)
@@ -144,16 +141,11 @@ class AuthoritySink:
     def _steps(self, events: Sequence[bytes], deadline: float) -> Steps[int | None]:
         """Ask until there is an answer; return None, or the status of a request that has something wrong in it."""
         from authsec_core._driving import Pause, retry_after, usual_pause
-        from authsec_core._http import Call, Reply
+        from authsec_core._http import Reply
 
-        content = b'{"events":[' + b",".join(events) + b"]}"
         attempt = 0
         while True:
-            headers = {**self._identity.proof.headers(), "X-Client-ID": self._identity.client_id}
-            headers["Content-Type"] = "application/json"
-            outcome = yield Call(
-                method="POST", url=self._url, headers=headers, content=content, deadline=deadline, limit=_REPLY_LIMIT
-            )
+            outcome = yield self._call(events, deadline)
             if isinstance(outcome, Reply) and outcome.status == 201 and _is_receipt(outcome.body, len(events)):
                 return None
             if isinstance(outcome, Reply) and outcome.status in _ONE_IS_WRONG:
@@ -164,6 +156,23 @@ class AuthoritySink:
                 raise _unavailable(outcome)
             attempt += 1
             yield Pause(pause)
+
+    def _call(self, events: Sequence[bytes], deadline: float) -> Call:
+        """Return the request. Not where it can fail: there the headers would stand in the frame of an exception."""
+        from authsec_core._http import Call
+
+        return Call(
+            method="POST",
+            url=self._url,
+            headers={
+                **self._identity.proof.headers(),
+                "X-Client-ID": self._identity.client_id,
+                "Content-Type": "application/json",
+            },
+            content=b'{"events":[' + b",".join(events) + b"]}",
+            deadline=deadline,
+            limit=_REPLY_LIMIT,
+        )
 
 
 def _encoded(event: AuditEvent) -> bytes:

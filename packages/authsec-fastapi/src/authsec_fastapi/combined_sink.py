@@ -50,7 +50,12 @@ class CombinedSink:
 
     def _raise(self, errors: Sequence[BaseException]) -> None:
         if errors:
-            kinds = ", ".join(sorted({type(error).__name__ for error in errors}))
             raise AuditUnavailableError(
-                f"{len(errors)} of {len(self._sinks)} sinks could not put the event on record: {kinds}."
+                f"{len(errors)} of {len(self._sinks)} sinks could not put the event on record: "
+                + ", ".join(sorted({_why(error) for error in errors}))
             ) from errors[0]
+
+
+def _why(error: BaseException) -> str:
+    # Of an exception of somebody else's the class alone: its words may hold anything.
+    return error.message if isinstance(error, AuditUnavailableError) else type(error).__name__

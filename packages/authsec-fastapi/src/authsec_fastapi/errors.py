@@ -59,8 +59,8 @@ class AccessDeniedError(AuthSecError):
     def __init__(self, message: str, *, reason: str, missing: Iterable[str] = (), needed: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.reason = reason
-        self.missing = frozenset(missing)
-        self.needed = frozenset(needed)
+        self.missing: frozenset[str] = frozenset(missing)
+        self.needed: frozenset[str] = frozenset(needed)
 
 
 class AuditUnavailableError(AuthSecError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core.errors import ConfigurationError
@@ -16,6 +16,7 @@ from authsec_core.scopes import parse_scopes
 from authsec_core.verify import Profile
 from authsec_fastapi._admitted import remembered
 from authsec_fastapi._dependencies import dependency
+from authsec_fastapi._refusing import answer
 from authsec_fastapi._reloading import PolicySource, Reloading
 from authsec_fastapi._scheme import bearer_scheme, refusing_responses
 from authsec_fastapi.audit import AuditSink, LoggingSink
@@ -33,7 +34,9 @@ from authsec_fastapi.tools import ToolRun, guarded_tools
 
 if TYPE_CHECKING:
     import httpx
-    from starlette.requests import HTTPConnection
+    from starlette.requests import HTTPConnection, Request
+    from starlette.responses import Response
+    from starlette.websockets import WebSocket
 
 __all__ = ["AuthSecGuard", "CallerDependency"]
 
@@ -112,11 +115,12 @@ class AuthSecGuard:
         )
         trusted = settings.trusted_issuers(issuers, jwks=jwks, static_token=static_token)
         static_token = static_token or settings.token()
-        self._reloading = Reloading(policy)
+        self._reloading = Reloading(policy if policy is not None else settings.policy_file)
         authenticator = _authenticator(trusted, static_token, clock, transport, async_transport)
         recorder = Recorder(sink if sink is not None else LoggingSink(), audit_first=settings.audit_first, clock=clock)
-        self.judge = Judge(authenticator, self._reloading.first, recorder)  # for who builds on it: tools, middleware
-        self.realm = _checked_realm(settings.realm)
+        # For who builds on it: tools, middleware.
+        self.judge: Judge = Judge(authenticator, self._reloading.first, recorder)
+        self.realm: str = _checked_realm(settings.realm)
         self._scheme = bearer_scheme(self.realm, trusted)
 
     @property
@@ -230,6 +234,19 @@ class AuthSecGuard:
     def caller_of(self, connection: HTTPConnection) -> Principal | None:
         """Return whom the middleware has let in, for what is no FastAPI route; None where the request is public."""
         return remembered(self.judge, connection.scope)
+
+    @overload
+    async def answer(self, connection: Request, error: Exception) -> Response: ...
+
+    @overload
+    async def answer(self, connection: WebSocket, error: Exception) -> None: ...
+
+    async def answer(self, connection: Request | WebSocket, error: Exception) -> Response | None:
+        """Answer what is raised inside a route as a dependency would: `app.add_exception_handler(AuthSecError, …)`.
+
+        Without it, what `run`, `check_again` or a conversation raises is a 500. A WebSocket is closed with 1008.
+        """
+        return await answer(error, connection, realm=self.realm)
 
     @property
     def responses(self) -> dict[int | str, dict[str, Any]]:

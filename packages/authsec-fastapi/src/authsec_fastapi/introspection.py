@@ -67,10 +67,10 @@ class Introspection:
             raise ConfigurationError(f"max_age of introspection is from 0 to {_LONGEST_MAX_AGE:g} seconds")
         if url is not None:
             _check_url(url)
-        self.client_id = client_id
+        self.client_id: str = client_id
         self._key = Secret(client_key)
-        self.url = url
-        self.max_age = max_age
+        self.url: str | None = url
+        self.max_age: float = max_age
 
     @property
     def authorization(self) -> str:

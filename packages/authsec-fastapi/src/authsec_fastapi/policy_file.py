@@ -175,4 +175,5 @@ def _below(at: Place) -> Iterator[None]:
 def _located(source: Path, fault: PolicyError, lines: Mapping[Place, int]) -> str:
     known = (lines[fault.at[:end]] for end in range(len(fault.at), -1, -1) if fault.at[:end] in lines)
     line = next(known, None)
-    return f"{source}{'' if line is None else f', line {line}'}: {fault.message}"
+    name = str(source) if str(source).isprintable() else shown(str(source))
+    return f"{name}{'' if line is None else f', line {line}'}: {fault.message}"

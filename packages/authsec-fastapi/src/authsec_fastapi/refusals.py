@@ -59,9 +59,9 @@ def refusal_of(error: AuthSecError, *, realm: str) -> Refusal:
     if isinstance(error, AuditUnavailableError):
         return _later("The request cannot be put on record right now: try again later.")
     if isinstance(error, ConversationIdError):
-        return Refusal(status=400, detail=error.message)
+        return Refusal(status=400, detail=error.message, headers=_NOT_KEPT)
     if isinstance(error, ConversationBusyError):
-        return Refusal(status=409, detail=error.message, headers={"Retry-After": _RETRY_AFTER})
+        return Refusal(status=409, detail=error.message, headers={"Retry-After": _RETRY_AFTER, **_NOT_KEPT})
     if isinstance(error, ConversationLimitError):
         return _later(error.message)
     return _later("The request cannot be answered right now.")

@@ -5,6 +5,7 @@ What the agent does in it is decided and recorded call by call, by `tools`.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Literal
 
 from authsec_core.errors import AuthSecError
+from authsec_fastapi._telemetry import RunSpan, observe_run
 from authsec_fastapi._to_the_end import to_the_end
 from authsec_fastapi.audit import AuditEvent, EventKind, Outcome
 from authsec_fastapi.conversations import checked_conversation_id
@@ -48,7 +50,7 @@ class AgentRun:
             raise ValueError("give the agent a name")
         self._recorder = recorder
         self.principal = principal
-        self.run_id = secrets.token_hex(16)
+        self.run_id: str = secrets.token_hex(16)
         self._agent = agent
         self._conversation = None if conversation is None else checked_conversation_id(conversation)
         self._lock = threading.Lock()  # guards these three
@@ -85,21 +87,21 @@ class AgentRun:
         started = self._begin()
         try:
             self._recorder.record(started)
-        except BaseException:
-            self._end_unrecorded()
+        except BaseException as exc:
+            self._not_begun(exc)
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with _error_first(error):
-            self._recorder.record(self._end(error))
+        with self._ending(error) as ended:
+            self._recorder.record(ended)
 
     async def __aenter__(self) -> AgentRun:
         started = self._begin()
         try:
             await to_the_end(self._recorder.arecord(started))
-        except AuditUnavailableError:
-            self._end_unrecorded()
+        except AuditUnavailableError as exc:
+            self._not_begun(exc)
             raise
         except BaseException as exc:  # cancelled, but the beginning is on record: so has to be the end
             await self.__aexit__(type(exc), exc, None)
@@ -109,8 +111,8 @@ class AgentRun:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        with _error_first(error):
-            await to_the_end(self._recorder.arecord(self._end(error)))
+        with self._ending(error) as ended:
+            await to_the_end(self._recorder.arecord(ended))
 
     def _begin(self) -> AuditEvent:
         with self._lock:
@@ -118,17 +120,33 @@ class AgentRun:
                 raise RuntimeError("this run was entered before: make one for each run")
             self._stage = "running"
             self._began = self._recorder.clock.steady()
+        self._span = observe_run(agent=self._agent, run_id=self.run_id)
+        self._span.__enter__()
         return self._event("run.started", outcome=None, reason="started")
 
-    def _end_unrecorded(self) -> None:
+    def _not_begun(self, error: BaseException) -> None:
         with self._lock:
             self._stage = "ended"
+        self._span.__exit__(type(error), error, None)
 
-    def _end(self, error: BaseException | None) -> AuditEvent:
+    @contextmanager
+    def _ending(self, error: BaseException | None) -> Iterator[AuditEvent]:
+        """End the run: what is yielded is to be put on record."""
         with self._lock:
             self._stage = "ended"
             duration = self._recorder.clock.steady() - self._began
-        return self._event("run.ended", outcome=_outcome(error), reason=_reason(error), duration=duration)
+        left_with = error
+        try:
+            yield self._event("run.ended", outcome=_outcome(error), reason=_reason(error), duration=duration)
+        except AuditUnavailableError as exc:
+            # Nothing leaves with an error that audit-first would hold back, and a cancellation has to arrive; the
+            # recorder has logged that the end is not on record.
+            if error is None:
+                left_with = exc
+                raise
+        finally:
+            self._span.given(self.tools)
+            _end_span(self._span, left_with)
 
     def _event(
         self, event: EventKind, *, outcome: Outcome | None, reason: str, duration: float | None = None
@@ -145,15 +163,11 @@ class AgentRun:
         )
 
 
-@contextmanager
-def _error_first(error: BaseException | None) -> Iterator[None]:
-    # Nothing leaves with an error that audit-first would hold back, and a cancellation has to arrive; the recorder has
-    # logged that the end is not on record.
-    try:
-        yield
-    except AuditUnavailableError:
-        if error is None:
-            raise
+def _end_span(span: RunSpan, error: BaseException | None) -> None:
+    if isinstance(error, GeneratorExit):
+        # A stream that is closed because its reader left is a run that was cancelled, and no coroutine thrown away.
+        error = asyncio.CancelledError()
+    span.__exit__(None if error is None else type(error), error, None)
 
 
 def _outcome(error: BaseException | None) -> Outcome:

@@ -58,6 +58,7 @@ class GuardSettings(BaseSettings):
         static_subject: Whom it stands for.
         static_scopes: What it grants, separated by spaces or commas.
         static_roles: What that caller is, separated by commas.
+        policy_file: Which role may do what, and which tool and route needs what: see `authsec_fastapi.policy_file`.
         audit_first: Refuse with 503 what could not be put on record.
         realm: What the challenge of a 401 calls your API.
         env_file: A `.env` file to read; the environment wins over it.
@@ -94,6 +95,7 @@ class GuardSettings(BaseSettings):
     static_subject: str | None = None
     static_scopes: Annotated[tuple[str, ...] | None, NoDecode] = None
     static_roles: Annotated[tuple[str, ...] | None, NoDecode] = None
+    policy_file: Path | None = None
     audit_first: bool = True
     realm: str = "authsec"
     env_file: Path | None = None
@@ -128,6 +130,7 @@ class GuardSettings(BaseSettings):
             static_subject: str | None = None,
             static_scopes: str | Iterable[str] | None = None,
             static_roles: str | Iterable[str] | None = None,
+            policy_file: str | Path | None = None,
             audit_first: bool | None = None,
             realm: str | None = None,
             env_file: str | Path | None = None,
