@@ -170,6 +170,7 @@ def _principal(known: _Known, token: str, verified: VerifiedToken) -> Principal:
         verified,
         roles_claim=known.issuer.roles_claim,
         scopes_claim=known.issuer.scopes_claim,
+        workloads=known.issuer.workloads,
         standing=_Presented(token, known),
     )
 

@@ -1,0 +1,69 @@
+"""What a hostile reviewer tried, and what has to come of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from guard_support import AUDIENCE, Issuer, Memory, caller
+
+from authsec_core.errors import MalformedTokenError
+from authsec_core.testing._signing import Es256SigningKey
+from authsec_fastapi import AuthSecGuard, Principal, TrustedIssuer
+
+IDP = Issuer(url="https://idp.example")
+DOMAIN = "spiffe://example.org"
+ADMIN = "spiffe://other.example/ns/shop/sa/admin"
+
+
+def who(guard: AuthSecGuard, token: str) -> Principal:
+    """Return who presents the token."""
+    return asyncio.run(caller(guard, token))
+
+
+def of_the_provider() -> AuthSecGuard:
+    """Return a guard that trusts our authority and an identity provider."""
+    return AuthSecGuard(issuers=[Issuer().trusted(), IDP.trusted(profile="oidc")], sink=Memory())
+
+
+def test_an_identity_provider_speaks_for_no_workload() -> None:
+    """Whoever chooses a name there is not taken for a workload; our authority says who is one."""
+    guard = of_the_provider()
+    assert who(guard, IDP.token(sub=ADMIN)).spiffe_id is None
+    assert who(guard, IDP.token(sub="ann", act={"sub": ADMIN})).spiffe_id is None
+    assert who(guard, Issuer().token(sub=ADMIN)).spiffe_id == ADMIN
+    assert who(guard, Issuer().token(sub="ann", act={"sub": ADMIN})).spiffe_id == ADMIN
+
+
+def test_a_trust_domain_speaks_for_its_own_workloads() -> None:
+    """Also where an actor is named."""
+    key = Es256SigningKey.generate("k", use="jwt-svid")
+    trusted = TrustedIssuer(issuer=DOMAIN, audience=AUDIENCE, profile="jwt-svid", jwks={"keys": [dict(key.jwk)]})
+    guard = AuthSecGuard(issuers=[trusted], sink=Memory())
+    own = f"{DOMAIN}/ns/shop/sa/bot"
+
+    def token(**more: object) -> str:
+        claims = {"sub": own, "aud": [AUDIENCE], "exp": 4_000_000_000, **more}
+        return key.sign({"alg": "ES256", "kid": "k"}, claims)
+
+    assert who(guard, token()).spiffe_id == own
+    assert who(guard, token(act={"sub": f"{DOMAIN}/x"})).spiffe_id == f"{DOMAIN}/x"
+    for stranger in (ADMIN, f"{DOMAIN}.evil/x", DOMAIN):
+        assert who(guard, token(act={"sub": stranger})).spiffe_id is None
+
+
+def test_one_user_in_two_applications_has_two_identities() -> None:
+    """Identity providers name the application in `azp`: what one of them talked about is not for the other."""
+    guard = of_the_provider()
+    one, other, none = (who(guard, IDP.token(sub="ann", client_id=None, azp=azp)) for azp in ("shop", "games", None))
+    assert (one.client_id, other.client_id, none.client_id) == ("shop", "games", None)
+    assert len({one.identity, other.identity, none.identity}) == 3
+    assert who(guard, IDP.token(client_id="shop", azp="games")).client_id == "shop"
+
+
+@pytest.mark.req("RV2")
+@pytest.mark.parametrize("azp", [1, ["shop"], "", "a\nb", {"a": "b"}])
+def test_an_application_without_a_name_is_refused(azp: object) -> None:
+    """A wrong type is never read as no application."""
+    with pytest.raises(MalformedTokenError, match="azp"):
+        who(of_the_provider(), IDP.token(client_id=None, azp=azp))
