@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from guard_http import ask, scope_of
 from guard_support import AUDIENCE, Issuer, Memory, caller
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from authsec_core.errors import MalformedTokenError
 from authsec_core.testing._signing import Es256SigningKey
-from authsec_fastapi import AuthSecGuard, Principal, TrustedIssuer
+from authsec_fastapi import AuthSecGuard, AuthSecMiddleware, Policy, Principal, StaticToken, ToolRule, TrustedIssuer
 
 IDP = Issuer(url="https://idp.example")
 DOMAIN = "spiffe://example.org"
@@ -67,3 +70,41 @@ def test_an_application_without_a_name_is_refused(azp: object) -> None:
     """A wrong type is never read as no application."""
     with pytest.raises(MalformedTokenError, match="azp"):
         who(of_the_provider(), IDP.token(client_id=None, azp=azp))
+
+
+async def anything(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer every request, as applications that are mounted do."""
+    await PlainTextResponse("in")(scope, receive, send)
+
+
+@pytest.mark.req("RV7")
+def test_a_request_is_no_websocket_because_it_says_so() -> None:
+    """`WEBSOCKET` is also a word that may stand where the method does: what is public for the one is not for it."""
+    guarded = AuthSecMiddleware(anything, guard=Issuer().guard(), public=[("WEBSOCKET", "/ws")])
+    posing = {**scope_of("GET", "/ws"), "method": "WEBSOCKET"}
+    assert asyncio.run(ask(guarded, posing)).status == 401
+
+
+@pytest.mark.req("RV5")
+@pytest.mark.parametrize("at", ["another issuer", "a static token"])
+def test_who_was_let_in_by_another_guard_is_nobody_here(at: str) -> None:
+    """One guard's issuers may call anybody an admin: that counts for nothing with another guard's tools."""
+    policy = Policy(roles={"admin": frozenset({"refund"})}, tools={"refund": ToolRule(action="refund")})
+    guard = Issuer().guard(policy=policy)
+    if at == "another issuer":
+        theirs = AuthSecGuard(issuers=[IDP.trusted(profile="oidc")], policy=policy, sink=Memory())
+        stranger = who(theirs, IDP.token(roles=["admin"]))
+    else:
+        theirs = AuthSecGuard(static_token=StaticToken("x" * 32, roles=["admin"]), policy=policy, sink=Memory())
+        stranger = who(theirs, "x" * 32)
+
+    def refund() -> str:
+        return "refunded"
+
+    assert [tool() for tool in theirs.tools(stranger, [refund])] == ["refunded"]
+    with pytest.raises(ValueError, match="another guard"):
+        guard.tools(stranger, [refund])
+    with pytest.raises(ValueError, match="another guard"):
+        guard.run(stranger, agent="support")
+    with pytest.raises(ValueError, match="another guard"):
+        asyncio.run(guard.check_again(stranger))

@@ -36,6 +36,10 @@ class Standing(Protocol):
         """Do what `check` does, without blocking the loop."""
         ...
 
+    def is_of(self, authenticator: object) -> bool:
+        """Return whether this authenticator found out whose token it is, and nobody else did."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
