@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 from guard_http import ask, scope_of
@@ -12,7 +13,16 @@ from starlette.types import Receive, Scope, Send
 
 from authsec_core.errors import MalformedTokenError
 from authsec_core.testing._signing import Es256SigningKey
-from authsec_fastapi import AuthSecGuard, AuthSecMiddleware, Policy, Principal, StaticToken, ToolRule, TrustedIssuer
+from authsec_fastapi import (
+    AuthSecGuard,
+    AuthSecMiddleware,
+    LoggingSink,
+    Policy,
+    Principal,
+    StaticToken,
+    ToolRule,
+    TrustedIssuer,
+)
 
 IDP = Issuer(url="https://idp.example")
 DOMAIN = "spiffe://example.org"
@@ -108,3 +118,17 @@ def test_who_was_let_in_by_another_guard_is_nobody_here(at: str) -> None:
         guard.run(stranger, agent="support")
     with pytest.raises(ValueError, match="another guard"):
         asyncio.run(guard.check_again(stranger))
+
+
+@pytest.mark.req("RU1")
+@pytest.mark.parametrize(("level", "warnings"), [("WARNING", 1), ("INFO", 0)])
+def test_a_log_that_drops_what_is_allowed_is_warned_of(
+    caplog: pytest.LogCaptureFixture, level: str, warnings: int
+) -> None:
+    """Logging drops INFO unless it is told otherwise: nobody is to find that out when they need the record."""
+    guard = Issuer().guard(sink=LoggingSink())
+    with caplog.at_level("WARNING"), caplog.at_level(level, "authsec.audit"):
+        who(guard, Issuer().token())
+        who(guard, Issuer().token())
+    said = [one for one in caplog.records if one.name == "authsec.guard" and one.levelno == logging.WARNING]
+    assert len(said) == warnings

@@ -20,6 +20,7 @@ Outcome: TypeAlias = Literal["allow", "deny", "success", "error", "cancelled"]
 
 _LONGEST_LINE: Final = 32768  # characters
 _log = logging.getLogger("authsec.audit")
+_told = logging.getLogger("authsec.guard")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,11 +95,24 @@ class AuditSink(Protocol):
 
 
 class LoggingSink:
-    """Logs each event as a line of JSON to `authsec.audit`: INFO what was allowed, WARNING what was denied."""
+    """Logs each event as a line of JSON to `authsec.audit`: INFO what was allowed, WARNING what was denied.
+
+    Python's logging drops INFO unless it is told otherwise, and so does uvicorn's: that is warned of, once.
+    """
+
+    def __init__(self) -> None:
+        self._warned = False
 
     def record(self, event: AuditEvent) -> None:
         """Log the event. It cannot fail: `logging` tells nobody when a handler does."""
         level = logging.WARNING if event.outcome in {"deny", "error"} else logging.INFO
+        if not (_log.isEnabledFor(level) or self._warned):
+            self._warned = True
+            _told.warning(
+                "what is allowed goes on record nowhere, because the log authsec.audit drops %s: give it a level and "
+                "a handler, or give the guard a sink",
+                logging.getLevelName(level),
+            )
         _log.log(level, "%s", event.to_json())
 
     async def arecord(self, event: AuditEvent) -> None:
