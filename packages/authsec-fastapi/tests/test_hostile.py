@@ -6,12 +6,13 @@ import asyncio
 import logging
 
 import pytest
+from fastapi import FastAPI
 from guard_http import ask, scope_of
 from guard_support import AUDIENCE, Issuer, Memory, caller
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from authsec_core.errors import MalformedTokenError
+from authsec_core.errors import ConfigurationError, MalformedTokenError
 from authsec_core.testing._signing import Es256SigningKey
 from authsec_fastapi import (
     AuthSecGuard,
@@ -132,3 +133,21 @@ def test_a_log_that_drops_what_is_allowed_is_warned_of(
         who(guard, Issuer().token())
     said = [one for one in caplog.records if one.name == "authsec.guard" and one.levelno == logging.WARNING]
     assert len(said) == warnings
+
+
+@pytest.mark.req("RV7")
+@pytest.mark.filterwarnings("ignore:The `root_path` parameter is deprecated")
+@pytest.mark.parametrize(
+    ("mount", "root", "is_refused"), [("/", "/api", True), ("/x", "/x/y", True), ("/x", "/x", False)]
+)
+def test_nothing_mounted_shortens_paths(mount: str, root: str, is_refused: bool) -> None:
+    """A rule for `/api/{name}` must not be asked about what is routed as `/{name}`."""
+    app = FastAPI(openapi_url=None)
+    app.mount(mount, FastAPI(root_path=root, openapi_url=None))
+    app.add_middleware(AuthSecMiddleware, guard=Issuer().guard())
+    request = ask(app, scope_of("GET", f"{root}/admin"))
+    if is_refused:
+        with pytest.raises(ConfigurationError, match="root path of its own"):
+            asyncio.run(request)
+    else:
+        assert asyncio.run(request).status == 401
