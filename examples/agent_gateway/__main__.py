@@ -21,7 +21,7 @@ from typing import NoReturn
 from agent_gateway.check import check
 from agent_gateway.modes import POLICY, Gateway, gateway
 from agent_gateway.serving import Served
-from authsec_core.errors import AuthSecError
+from authsec_core.errors import AuthSecError, ConfigurationError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = options.folder or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="agent-gateway-")))
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             made = held.enter_context(gateway(folder, policy=options.policy))
-            served = held.enter_context(Served(made.app, port=options.port))
+            served = held.enter_context(_served(made, options.port))
             if options.check:
                 return check(served.base_url, made)
             print(_told(served.base_url, made), flush=True)
@@ -42,12 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AuthSecError as exc:
         print(f"{exc.code}: {exc.message}", file=sys.stderr)
         return 2
-    except OSError as exc:
-        print(f"The gateway could not start: {exc}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("\nEnded.", file=sys.stderr)
     return 0
+
+
+def _served(made: Gateway, port: int) -> Served:
+    try:
+        return Served(made.app, port=port)
+    except OSError as exc:
+        raise ConfigurationError(f"port {port} cannot be had ({exc.strerror}): name another one with --port") from exc
 
 
 def _parser() -> argparse.ArgumentParser:
