@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from collections.abc import Sequence
 
 import pytest
 from fastapi import FastAPI
-from guard_http import ask, scope_of
+from guard_http import ask, authorization, scope_of
 from guard_support import AUDIENCE, Issuer, Memory, caller
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
@@ -15,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from authsec_core.errors import ConfigurationError, MalformedTokenError
 from authsec_core.testing._signing import Es256SigningKey
 from authsec_fastapi import (
+    AuditEvent,
     AuthSecGuard,
     AuthSecMiddleware,
     LoggingSink,
@@ -24,6 +27,7 @@ from authsec_fastapi import (
     ToolRule,
     TrustedIssuer,
 )
+from authsec_fastapi._grouping import Grouped, Outcome
 
 IDP = Issuer(url="https://idp.example")
 DOMAIN = "spiffe://example.org"
@@ -151,3 +155,44 @@ def test_nothing_mounted_shortens_paths(mount: str, root: str, is_refused: bool)
             asyncio.run(request)
     else:
         assert asyncio.run(request).status == 401
+
+
+class Full:
+    """A sink that writes nothing until it may, and has room for eight."""
+
+    def __init__(self) -> None:
+        self.may, self.first = threading.Event(), threading.Event()
+        self._grouped = Grouped(self._write, most=1, largest=1 << 20, waiting=8)
+
+    def _write(self, items: Sequence[bytes]) -> list[Outcome]:
+        self.first.set()
+        self.may.wait(30)
+        return [None] * len(items)
+
+    def record(self, event: AuditEvent) -> None:
+        self._grouped.write(event.to_json().encode(), yields=event.yields)
+
+    async def arecord(self, event: AuditEvent) -> None:
+        await self._grouped.awrite(event.to_json().encode(), yields=event.yields)
+
+
+@pytest.mark.req("RU1")
+def test_a_crowd_without_tokens_shuts_nobody_out() -> None:
+    """Denials have to leave room in the sink for those whose request is not answered without it."""
+    sink = Full()
+    guarded = AuthSecMiddleware(anything, guard=Issuer().guard(sink=sink))
+
+    async def run() -> None:
+        crowd = [asyncio.ensure_future(ask(guarded, scope_of("GET", "/x")))]
+        await asyncio.to_thread(sink.first.wait, 30)
+        crowd += [asyncio.ensure_future(ask(guarded, scope_of("GET", "/x"))) for _ in range(50)]
+        done, _ = await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
+        assert {one.result().status for one in done} == {401}, "a denial stands, on record or not"
+        served = asyncio.ensure_future(ask(guarded, scope_of("GET", "/x", authorization(Issuer().token()))))
+        while not served.done() and len(sink._grouped._queue) < 5:  # noqa: ASYNC110 -- it knows no loop
+            await asyncio.sleep(0)
+        sink.may.set()
+        assert (await served).status == 200
+        assert {answer.status for answer in await asyncio.gather(*crowd)} == {401}
+
+    asyncio.run(run())

@@ -69,6 +69,14 @@ class AuditEvent:
     duration: float | None = None
     run_id: str | None = None
 
+    @property
+    def yields(self) -> bool:
+        """Whether it makes way for others where a sink is full: a denial stands also where it is not on record.
+
+        Else who has no token, and asks often enough, would take the places of those whose requests wait for them.
+        """
+        return self.outcome == "deny"
+
     def to_dict(self) -> dict[str, Any]:
         """Return what is known, as JSON has it, and the `time` for people; what is too long is cut."""
         return _shown(self, _USUAL)
