@@ -170,7 +170,30 @@ def demo(session: nox.Session) -> None:
     session.run("python", "examples/demo.py", *session.posargs, env=_private(session), stderr=None)
 
 
+@nox.session(python=_one_of("3.12", "3.11", "3.13", "3.10"))
+def gateway(session: nox.Session) -> None:
+    """Serve the agent gateway on 127.0.0.1, with three callers to try it as. `-- --port 8000`, `-- --check`."""
+    _install_gateway(session)
+    folder = Path(session.create_tmp()) / "gateway"
+    command = ["python", "-m", "agent_gateway", "--folder", str(folder), *session.posargs]
+    session.run(*command, env={**_private(session), "PYTHONPATH": str(ROOT / "examples")})
+
+
+@nox.session(python=_one_of("3.12", "3.11", "3.13", "3.10"))
+def browser(session: nox.Session) -> None:
+    """Try the agent gateway's page in headless Chromium, which has to be installed."""
+    _install_gateway(session, groups=["test", "browser"])
+    environment = {**_private(session), "PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD": "1"}
+    session.run("pytest", "tests/browser", *session.posargs, env=environment)
+
+
+def _install_gateway(session: nox.Session, groups: Sequence[str] = ()) -> None:
+    packages = ["authsec-core", "authsec-fastapi", "authsec-server[testing]"]
+    _install(session, *packages, groups=groups, also=["autogen-agentchat>=0.7,<0.8", "autogen-ext[openai]>=0.7,<0.8"])
+
+
 _PACKAGES_TESTS = [f"packages/{package}/tests" for package in PACKAGES]
+_ELSEWHERE = ["--ignore=tests/examples", "--ignore=tests/browser"]  # what needs a framework, or a browser
 # Neighbours share a server: each process has one half of the list, and when it is done takes from the end of the other.
 _IN_TWO = ["-n", "2", "--dist", "worksteal"]
 # Coverage, the hundreds of `kill -9`, requests that are made up, several servers, the second database, and what is
@@ -194,7 +217,7 @@ def tests(session: nox.Session) -> None:
     _install_without_framework(session)
     environment = _private(session)
     session.run("coverage", "erase", env=environment)
-    arguments = [*_PACKAGES_TESTS, "tests", "--ignore=tests/examples", *session.posargs]
+    arguments = [*_PACKAGES_TESTS, "tests", *_ELSEWHERE, *session.posargs]
     session.run("coverage", "run", "-m", "pytest", *_IN_TWO, *arguments, env=environment)
     session.run("coverage", "combine", "--quiet", env=environment)
     session.run("coverage", "report", env=environment)
@@ -321,7 +344,7 @@ def types(session: nox.Session) -> None:
         ["autogen-ext[openai]", "agent-framework-openai"],
     )
     packages = ["authsec-core", adapter, "authsec-crewai", "authsec-fastapi", "authsec-server[testing]"]
-    _install(session, *packages, groups=["test", "types"], also=[*models, "ag2>=1,<2"])
+    _install(session, *packages, groups=["test", "types", "browser"], also=[*models, "ag2>=1,<2"])
     session.run("mypy")
     for folder in sorted({*ROOT.glob("packages/*/tests"), ROOT / "tests"}):
         session.run("mypy", str(folder), env={"MYPYPATH": os.pathsep.join([str(folder), str(folder / "shared")])})

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-# The environment for ag2 alone has no authority.
-collect_ignore = [] if importlib.util.find_spec("authsec_server") else ["test_vault_examples.py"]
+# The environment for ag2 alone has no authority, and no AgentChat.
+collect_ignore = (
+    [] if importlib.util.find_spec("authsec_server") else ["test_agent_gateway.py", "test_vault_examples.py"]
+)
+# The gateway is a package among the examples, and what its tests share is beside them.
+sys.path[:0] = [str(EXAMPLES), str(Path(__file__).resolve().parents[1] / "shared")]
 _NOWHERE = "http://127.0.0.1:9"  # the discard port: what respects proxies and goes beyond loopback fails at once
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., contextlib.AbstractContextManager[str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Return a function that runs Python with these arguments where the examples can be imported."""
-    environment = {
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the examples can be imported, and nothing beyond this machine is reached."""
+    return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")]),
         "PYTHONIOENCODING": "utf-8",
@@ -39,6 +46,11 @@ def run(tmp_path: Path) -> Run:
         "NO_PROXY": "127.0.0.1,localhost",
     }
 
+
+@pytest.fixture
+def run(tmp_path: Path, environment: dict[str, str]) -> Run:
+    """Return a function that runs Python with these arguments."""
+
     def run_python(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *arguments],
@@ -51,3 +63,31 @@ def run(tmp_path: Path) -> Run:
         )
 
     return run_python
+
+
+@pytest.fixture
+def run_in_background(tmp_path: Path, environment: dict[str, str]) -> Start:
+    """Return a function for a `with` block: it starts Python, hands on what that says until it serves, and ends it."""
+
+    @contextlib.contextmanager
+    def start(*arguments: str) -> Iterator[str]:
+        with (tmp_path / "stderr.txt").open("w+", encoding="utf-8") as errors:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=tmp_path,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                encoding="utf-8",
+            )
+            assert process.stdout is not None
+            try:
+                said = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
+                yield said
+            finally:
+                process.send_signal(signal.SIGINT)
+                rest, _ = process.communicate(timeout=60)
+            errors.seek(0)
+            assert (process.returncode, rest) == (0, ""), errors.read()
+
+    return start

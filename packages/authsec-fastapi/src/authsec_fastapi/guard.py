@@ -208,7 +208,12 @@ class AuthSecGuard:
         return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
 
     async def check_again(
-        self, principal: Principal, *scopes: str, role: str | None = None, action: str | None = None
+        self,
+        principal: Principal,
+        *scopes: str,
+        role: str | None = None,
+        action: str | None = None,
+        run: ToolRun | None = None,
     ) -> None:
         """Return if a caller who was let in may go on; for WebSockets and streams, which outlive tokens.
 
@@ -216,13 +221,15 @@ class AuthSecGuard:
 
         Args:
             scopes: What is needed besides a good token; so are the next two.
+            run: The run of an agent that goes on, so that the look goes on record as its.
 
         Raises:
             TokenRejectedError: The token has ended, or was revoked: stop, and close a WebSocket with 1008.
             AccessDeniedError: It does not allow this.
             VerificationUnavailableError: Nobody can tell: stop too, or ask again before anything else is done.
         """
-        await self.judge.arecheck(principal, Requirement(scopes=frozenset(scopes), role=role, action=action), {})
+        requirement = Requirement(scopes=frozenset(scopes), role=role, action=action)
+        await self.judge.arecheck(principal, requirement, {} if run is None else run.about)
 
     def caller_of(self, connection: HTTPConnection) -> Principal | None:
         """Return whom the middleware has let in, for what is no FastAPI route; None where the request is public."""
