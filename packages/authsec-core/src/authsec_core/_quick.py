@@ -1,7 +1,7 @@
 """How is a frozen value of many fields made, where that is done for each request?
 
-A frozen dataclass sets each of its fields by a call of `object.__setattr__`, which for twelve fields takes 2.4 µs, as
-much as parsing the claims that go into them. It decides nothing about the values.
+A frozen dataclass sets each of its fields by a call of `object.__setattr__`, so that twelve fields take 2.4 µs instead
+of 0.8. It decides nothing about the values.
 """
 
 from __future__ import annotations
