@@ -475,6 +475,9 @@ def test_a_long_connection_can_be_looked_at_again(monkeypatch: pytest.MonkeyPatc
         async def acheck(self) -> None:
             self.check()
 
+        def is_of(self, authenticator: object) -> bool:
+            return True
+
     ended = Principal(subject="ann", issuer="https://a.example", _standing=Revoked())
     with pytest.raises(RevokedTokenError):
         asyncio.run(guard.check_again(ended))

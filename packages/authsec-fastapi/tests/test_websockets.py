@@ -157,6 +157,9 @@ class Turning(Standing):
     async def acheck(self) -> None:
         self.check()
 
+    def is_of(self, authenticator: object) -> bool:
+        return True
+
 
 @pytest.mark.req("RV9")
 def test_a_connection_ends_when_the_token_does() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -13,9 +14,10 @@ from server_support import Asks, entry, ledger, made, rows
 
 from authsec_core._clock import SYSTEM_CLOCK
 from authsec_core.testing import FakeClock
+from authsec_server.agents.standing import Standing
 from authsec_server.audit.chain import GENESIS, chained
 from authsec_server.audit.entry import Entry
-from authsec_server.audit.ledger import Change, Ledger
+from authsec_server.audit.ledger import Change, Ledger, Slot, Verdict
 from authsec_server.db import tables
 from authsec_server.db.engine import Database
 from authsec_server.errors import StorageUnavailableError
@@ -94,6 +96,36 @@ def test_a_decision_that_fails_harms_no_neighbour(database_url: str) -> None:
             assert isinstance(told[3], StorageUnavailableError)
             assert isinstance(told[3].__cause__, sa.exc.IntegrityError)
             assert await chain_is_whole(database) == 3
+
+    asyncio.run(run())
+
+
+def test_what_one_question_uses_the_next_ones_know(database_url: str) -> None:
+    """Two reports of one event are settled together: neither makes the database refuse everybody else's batch."""
+
+    class Reports(Asks):
+        def judge(self, standing: Standing | None, slot: Slot) -> Verdict[str]:
+            new = not (slot.marked & {"report:a:1"})
+            return replace(super().judge(standing, slot), result=str(new), marks={"report:a:1": 1e12} if new else {})
+
+    async def run() -> None:
+        transactions = 0
+
+        class Counts(Database):
+            async def settle(self, work: Callable[[sa.Connection], T]) -> T:
+                nonlocal transactions
+                transactions += 1
+                return await super().settle(work)
+
+        async with made(database_url):
+            database = Counts(database_url, clock=SYSTEM_CLOCK)
+            async with ledger(database) as running:
+                questions = [Asks("before"), Reports("one"), Asks("between"), Reports("two")]
+                told = await asyncio.gather(*(running.judge(question) for question in questions))
+            assert await chain_is_whole(database) == 4
+            await database.close()
+        assert told == ["before", "True", "between", "False"]
+        assert transactions == 1
 
     asyncio.run(run())
 

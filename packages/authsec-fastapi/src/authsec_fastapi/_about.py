@@ -16,6 +16,7 @@ WEBSOCKET: Final = "WEBSOCKET"
 KNOWN_METHODS: Final = frozenset(
     {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE", WEBSOCKET}
 )
+_OTHER: Final = "OTHER"
 _REQUEST_ID = b"x-request-id"
 _LONGEST_ID = 128  # characters
 
@@ -29,15 +30,18 @@ def about_request(scope: Mapping[str, Any], *, route: str | None = None) -> Abou
     method = method_of(scope)
     return About(
         request_id=_request_id(scope),
-        method=method if method in KNOWN_METHODS else "OTHER",  # else it is any word of the caller's
+        method=method if method in KNOWN_METHODS else _OTHER,  # else it is any word of the caller's
         route=route if route is not None else _template(scope),
     )
 
 
 def method_of(scope: Mapping[str, Any]) -> str:
-    """Return the method as it was sent; `WEBSOCKET` for a WebSocket."""
-    method: str = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
-    return method
+    """Return the method as it was sent; `WEBSOCKET` for a WebSocket, and for nothing else."""
+    if scope["type"] == "websocket":
+        return WEBSOCKET
+    method: str = scope["method"]
+    # Servers pass on any word. This one must not be a request's way in by the rule of a WebSocket.
+    return _OTHER if method == WEBSOCKET else method
 
 
 def _request_id(scope: Mapping[str, Any]) -> str | None:

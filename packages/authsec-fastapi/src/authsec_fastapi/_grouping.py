@@ -29,7 +29,7 @@ class Grouped:
         write: Writes some, and returns what became of each, or raises what became of all.
         most: How many it takes at once.
         largest: How many bytes it takes at once, unless it is one.
-        waiting: How many may wait.
+        waiting: How many may wait: at least two.
     """
 
     def __init__(
@@ -46,26 +46,29 @@ class Grouped:
         self._lock = threading.Lock()  # guards the queue, and whether the thread is to look at it again
         self._is_writing = False
 
-    def write(self, item: bytes) -> None:
+    def write(self, item: bytes, *, yields: bool = False) -> None:
         """Return once it is written.
+
+        Args:
+            yields: It leaves half of the places to what does not.
 
         Raises:
             AuditUnavailableError: It is not.
         """
-        _settle(self._submit(item).exception())
+        _settle(self._submit(item, yields).exception())
 
-    async def awrite(self, item: bytes) -> None:
+    async def awrite(self, item: bytes, *, yields: bool = False) -> None:
         """Do what `write` does, without blocking the loop."""
-        future = self._submit(item)
+        future = self._submit(item, yields)
         waiter = asyncio.wrap_future(future)
         waiter.add_done_callback(_look_at)
         await asyncio.wait({waiter})  # which does not cancel it together with who waits
         _settle(future.exception())
 
-    def _submit(self, item: bytes) -> Future[None]:
+    def _submit(self, item: bytes, yields: bool) -> Future[None]:
         future: Future[None] = Future()
         with self._lock:
-            if len(self._queue) >= self._waiting:
+            if len(self._queue) >= (self._waiting // 2 if yields else self._waiting):
                 raise AuditUnavailableError("Too many events wait to be put on record.")
             self._queue.append((item, future))
             if not self._is_writing:

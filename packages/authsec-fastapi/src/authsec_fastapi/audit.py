@@ -20,6 +20,7 @@ Outcome: TypeAlias = Literal["allow", "deny", "success", "error", "cancelled"]
 
 _LONGEST_LINE: Final = 32768  # characters
 _log = logging.getLogger("authsec.audit")
+_told = logging.getLogger("authsec.guard")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,14 @@ class AuditEvent:
     duration: float | None = None
     run_id: str | None = None
 
+    @property
+    def yields(self) -> bool:
+        """Whether it makes way for others where a sink is full: a denial stands also where it is not on record.
+
+        Else who has no token, and asks often enough, would take the places of those whose requests wait for them.
+        """
+        return self.outcome == "deny"
+
     def to_dict(self) -> dict[str, Any]:
         """Return what is known, as JSON has it, and the `time` for people; what is too long is cut."""
         return _shown(self, _USUAL)
@@ -94,11 +103,24 @@ class AuditSink(Protocol):
 
 
 class LoggingSink:
-    """Logs each event as a line of JSON to `authsec.audit`: INFO what was allowed, WARNING what was denied."""
+    """Logs each event as a line of JSON to `authsec.audit`: INFO what was allowed, WARNING what was denied.
+
+    Python's logging drops INFO unless it is told otherwise, and so does uvicorn's: that is warned of, once.
+    """
+
+    def __init__(self) -> None:
+        self._warned = False
 
     def record(self, event: AuditEvent) -> None:
         """Log the event. It cannot fail: `logging` tells nobody when a handler does."""
         level = logging.WARNING if event.outcome in {"deny", "error"} else logging.INFO
+        if not (_log.isEnabledFor(level) or self._warned):
+            self._warned = True
+            _told.warning(
+                "what is allowed goes on record nowhere, because the log authsec.audit drops %s: give it a level and "
+                "a handler, or give the guard a sink",
+                logging.getLevelName(level),
+            )
         _log.log(level, "%s", event.to_json())
 
     async def arecord(self, event: AuditEvent) -> None:

@@ -111,7 +111,7 @@ class StaticAuthenticator:
     """Knows the one caller of a static token."""
 
     def __init__(self, token: StaticToken) -> None:
-        self._token = token
+        self.token = token
 
     def authenticate(self, token: str) -> Principal:
         """Return the caller.
@@ -119,11 +119,11 @@ class StaticAuthenticator:
         Raises:
             TokenRejectedError: It is another token.
         """
-        return self._token.authenticate(token)
+        return self.token.authenticate(token)
 
     async def aauthenticate(self, token: str) -> Principal:
         """Do the same: there is nothing to wait for."""
-        return self._token.authenticate(token)
+        return self.token.authenticate(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,9 @@ class _Presented(Standing):
     async def acheck(self) -> None:
         await self._known.acheck(self._token)
 
+    def is_of(self, authenticator: object) -> bool:
+        return isinstance(authenticator, TokenAuthenticator) and any(one is self._known for one in authenticator._known)
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a caller's token is not pickled: authenticate again in the other process")
 
@@ -170,6 +173,7 @@ def _principal(known: _Known, token: str, verified: VerifiedToken) -> Principal:
         verified,
         roles_claim=known.issuer.roles_claim,
         scopes_claim=known.issuer.scopes_claim,
+        workloads=known.issuer.workloads,
         standing=_Presented(token, known),
     )
 

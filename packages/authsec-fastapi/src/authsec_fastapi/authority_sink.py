@@ -103,11 +103,11 @@ class AuthoritySink:
         Raises:
             AuditUnavailableError: It is not, as far as we have heard.
         """
-        self._grouped.write(_encoded(event))
+        self._grouped.write(_encoded(event), yields=event.yields)
 
     async def arecord(self, event: AuditEvent) -> None:
         """Do what `record` does, without blocking the loop."""
-        await self._grouped.awrite(_encoded(event))
+        await self._grouped.awrite(_encoded(event), yields=event.yields)
 
     def close(self) -> None:
         """Close the connection; what is recorded after it fails. May be called twice."""

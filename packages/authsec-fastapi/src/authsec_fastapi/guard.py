@@ -202,9 +202,10 @@ class AuthSecGuard:
             conversation: For which of the caller's conversations.
 
         Raises:
-            ValueError: The principal was made by hand, or the agent has no name.
+            ValueError: The principal was made by hand or by another guard, or the agent has no name.
             ConversationIdError: No conversation can be called that.
         """
+        self.judge.standing_of(principal)
         return AgentRun(self.judge.recorder, principal, agent=agent, conversation=conversation)
 
     async def check_again(

@@ -140,6 +140,17 @@ class TrustedIssuer:
             async_transport=async_transport,
         )
 
+    @property
+    def workloads(self) -> str | None:
+        """What the SPIFFE IDs begin with for which it may speak.
+
+        Our authority knows the workloads of several domains, a trust domain its own. An identity provider lets users
+        be called what they like, also as another issuer's workloads are: it speaks for none.
+        """
+        if self.profile in _OURS:
+            return "spiffe://"
+        return f"{self.issuer}/" if self.profile == "jwt-svid" else None
+
     def _check_terms(self) -> None:
         # A typo must not mean "open".
         if self.revocation is not None and self.revocation not in _CHECKS:

@@ -65,13 +65,13 @@ class JsonLinesSink:
         """
         line = _line(event)
         if self._durable:
-            self._grouped.write(line)
+            self._grouped.write(line, yields=event.yields)
         else:
             self._write([line])
 
     async def arecord(self, event: AuditEvent) -> None:
         """Do what `record` does, without blocking the loop."""
-        await self._grouped.awrite(_line(event))
+        await self._grouped.awrite(_line(event), yields=event.yields)
 
     def reopen(self) -> None:
         """Write to the file that has the path now: after `logrotate` has moved the old one away.

@@ -68,10 +68,10 @@ class Judge:
         """Return if a caller that was admitted still may, and may do this too.
 
         Raises:
-            ValueError: The principal was made by hand, so that nobody vouches for it.
+            ValueError: The principal was made by hand or by another guard, so that nobody here vouches for it.
             AuthSecError: As `admit`.
         """
-        standing = _standing(principal)
+        standing = self.standing_of(principal)
 
         async def look() -> Principal:
             await standing.acheck()
@@ -81,7 +81,7 @@ class Judge:
 
     def recheck(self, principal: Principal, requirement: Requirement, about: About) -> None:
         """Do what `arecheck` does for blocking code; may fetch keys or a status list."""
-        standing = _standing(principal)
+        standing = self.standing_of(principal)
         with observe_decision() as told:
             try:
                 standing.check()
@@ -120,16 +120,29 @@ class Judge:
         That is a look at the policy, which goes on record nowhere: each call of the tool is decided when it comes.
 
         Raises:
-            ValueError: The principal was made by hand, so that nobody vouches for it.
+            ValueError: The principal was made by hand or by another guard, so that nobody here vouches for it.
             ConfigurationError: The policy does not know the tool. One that it once knew is just not offered any more.
         """
-        _standing(principal)
+        self.standing_of(principal)
         decision = decide(principal, Requirement(tool=tool), self.policy)
         if decision.reason != "tool_unknown":
             self._tools_known.add(tool)
         elif tool not in self._tools_known:
             raise ConfigurationError(f"the policy has no rule for the tool {tool!r}: add one, or mend the name")
         return decision.allowed
+
+    def standing_of(self, principal: Principal) -> Standing:
+        """Return what looks at the caller's token again.
+
+        Raises:
+            ValueError: The principal was made by hand; or by another guard, whose issuers may call anybody an admin.
+        """
+        standing = principal._standing
+        if standing is None:
+            raise ValueError("this principal did not come from a guard, so that nothing can be decided for it")
+        if not standing.is_of(self._authenticator):
+            raise ValueError("this principal came from another guard: use the one that let the caller in")
+        return standing
 
     def _allowed(self, principal: Principal, requirement: Requirement, decision: Decision, about: About) -> AuditEvent:
         return decision_event(
@@ -154,10 +167,3 @@ class Judge:
             about=about,
             needed=getattr(error, "needed", ()),
         )
-
-
-def _standing(principal: Principal) -> Standing:
-    standing = principal._standing
-    if standing is None:
-        raise ValueError("this principal did not come from a guard, so that nothing can be decided for it")
-    return standing

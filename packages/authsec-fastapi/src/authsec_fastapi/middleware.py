@@ -142,4 +142,16 @@ def _refuse_hidden_root(app: Any) -> None:
     for _ in range(_MOST_LAYERS):
         if getattr(inner, "root_path", ""):
             raise ConfigurationError("the application has a root path: add the guard with app.add_middleware(…)")
+        for route in getattr(inner, "routes", None) or ():
+            _refuse_root_below(route)
         inner = getattr(inner, "app", None)
+
+
+def _refuse_root_below(route: Any) -> None:
+    # A mounted FastAPI puts its root path in the place of the mount's: below `/`, `/api/admin` becomes `/admin` there.
+    at, root = getattr(route, "path", ""), getattr(getattr(route, "app", None), "root_path", "")
+    if isinstance(root, str) and root.startswith(f"{at}/"):
+        raise ConfigurationError(
+            f"what is mounted at {at or '/'!r} has a root path of its own, by which its paths are others than they "
+            "seem: take it away there"
+        )

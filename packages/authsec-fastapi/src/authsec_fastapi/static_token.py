@@ -50,7 +50,7 @@ class StaticToken:
             issuer=STATIC_ISSUER,
             scopes=(parse_scopes(scopes) if scopes else None) or frozenset(),
             roles=frozenset([roles] if isinstance(roles, str) else roles),
-            _standing=_Unchanging(),
+            _standing=_Unchanging(self),
         )
 
     def authenticate(self, token: str) -> Principal:
@@ -71,13 +71,19 @@ class StaticToken:
 class _Unchanging(Standing):
     """A static token has no end, and cannot be revoked."""
 
-    __slots__ = ()
+    __slots__ = ("_token",)
+
+    def __init__(self, token: StaticToken) -> None:
+        self._token = token
 
     def check(self) -> None:
         pass
 
     async def acheck(self) -> None:
         pass
+
+    def is_of(self, authenticator: object) -> bool:
+        return getattr(authenticator, "token", None) is self._token
 
 
 def _digest(token: str) -> bytes:

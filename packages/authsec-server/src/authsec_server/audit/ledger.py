@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -52,6 +52,7 @@ class Slot:
         issuers: The registered issuers that are trusted now: their ids, each with the number of its last change.
         found: What there is of what the question `wants`.
         is_used: Whether the question's `mark` was used before.
+        marked: What questions before this one in the same transaction used, beside their own marks.
     """
 
     at: float
@@ -60,6 +61,7 @@ class Slot:
     issuers: frozenset[tuple[str, int]] = frozenset()
     found: Mapping[Want, Any] = field(default_factory=dict)
     is_used: bool = False
+    marked: Set[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +333,7 @@ class Ledger:
         used = memory.used(connection, {question.mark for question in questions} - {None})
         at = self._clock.wall()
         outcomes: list[_Outcome] = []
+        marked: set[str] = set()
         for question in questions:
             standing = None if question.client_id is None else known.standings.get(question.client_id)
             slot = Slot(
@@ -340,6 +343,7 @@ class Ledger:
                 issuers=known.issuers,
                 found=found,
                 is_used=question.mark in used,
+                marked=marked,
             )
             try:
                 verdict = question.judge(standing, slot)
@@ -353,6 +357,7 @@ class Ledger:
             if question.mark is not None and verdict.used_until is not None:
                 used.add(question.mark)
                 page.use(question.mark, verdict.used_until)
+            marked |= verdict.marks.keys()
             for mark, until in verdict.marks.items():
                 page.use(mark, until)
             is_issued = verdict.token is not None

@@ -65,7 +65,9 @@ class Report(ClientQuestion[int]):
             raise RefusedError(
                 grant.code, f"this client may not report: ask an operator to delegate {REPORT_SCOPE} to it"
             )
-        new = {mark: event for mark, event in self._events.items() if (_recorded, mark) not in slot.found}
+        # Also those of this transaction: the database would refuse them, and with them everybody else's questions.
+        known = slot.marked | {mark for mark in self._events if (_recorded, mark) in slot.found}
+        new = {mark: event for mark, event in self._events.items() if mark not in known}
         said = self._entry(standing, proven, decision="allow")
         entries = [
             replace(
