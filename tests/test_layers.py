@@ -118,6 +118,7 @@ LAYERS: dict[str, frozenset[str]] = {
             "_origins",
             "_mock_records",
             "_proof",
+            "_quick",
             "_secret_header",
             "_version",
             "errors",

@@ -254,6 +254,31 @@ def test_json_that_two_readers_could_read_differently_is_refused(raw: bytes) -> 
     assert caught.value.__context__ is None
 
 
+_VALUES = st.sampled_from(
+    ["1", "true", '""', '"a"', '":b"', '"{[,"', "[]", '["a", "b"]', '{"a": "b"}', '[{"c": [{}]}]']
+)
+
+
+@pytest.mark.req("RV2")
+@given(members=st.lists(st.tuples(st.sampled_from("abcdefgh"), _VALUES)), deep=st.booleans(), escaped=st.booleans())
+def test_a_member_is_repeated_or_it_is_not(members: list[tuple[str, str]], deep: bool, escaped: bool) -> None:
+    """Whatever the values, and with escapes or without, an object is refused exactly if two members have one name."""
+    text = "{" + ", ".join(f'"{name}" :{value}' for name, value in members) + "}"
+    text = f'{{"deep":[{text}]}}' if deep else text
+    text = text.replace("a", "\\u0061") if escaped and "true" not in text else text
+    if len({name for name, _ in members}) == len(members):
+        assert _thawed(parse_json(text.encode())) == json.loads(text)
+    else:
+        with pytest.raises(ValueError, match="not JSON of the strict kind"):
+            parse_json(text.encode())
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, MappingProxyType):
+        return {name: _thawed(member) for name, member in value.items()}
+    return [_thawed(member) for member in value] if isinstance(value, tuple) else value
+
+
 @pytest.mark.req("RV2")
 @pytest.mark.skipif(not hasattr(sys, "get_int_max_str_digits"), reason="this interpreter has no limit of digits")
 def test_numbers_of_thousands_of_digits_are_refused() -> None:

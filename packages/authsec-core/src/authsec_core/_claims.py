@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from authsec_core._jws import RS256, RS256_OR_ES256, Algorithm
+from authsec_core._quick import quickly
 from authsec_core.errors import (
     ExpiredTokenError,
     MalformedTokenError,
@@ -123,6 +124,9 @@ class VerifiedToken:
         return self.scopes.issuperset(scopes)
 
 
+_verified = quickly(VerifiedToken)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """What a verifier was configured with.
@@ -184,7 +188,7 @@ def read_claims(claims: Mapping[str, Any], *, key_id: str, rules: Rules, now: fl
     """
     kind = PROFILES[rules.profile]
     foreign = kind.foreign
-    token = VerifiedToken(
+    token = _verified(
         issuer=_trust_domain(claims) if kind.svid else _required(claims, "iss"),
         subject=_required(claims, "sub"),
         audience=_audience(claims),

@@ -102,9 +102,17 @@ class Fetcher:
             except OSError as exc:
                 raise ConfigurationError("the verifier's ca_file is not a readable PEM file: mend the path") from exc
 
+    def bury(self) -> None:
+        """End what was left behind by loops that were closed with a fetch under way: someone may be waiting for it."""
+        if not self._tasks:
+            return
+        for task in [task for task in tuple(self._tasks) if task.get_loop().is_closed()]:
+            if (steps := self._tasks.pop(task, None)) is not None:  # another thread may have been faster
+                steps.close()
+
     def run(self, steps: Steps[T]) -> T:
         """Do the steps on this thread and return what they come to."""
-        self._bury()
+        self.bury()
         try:
             step = next(steps)
             while True:
@@ -121,7 +129,7 @@ class Fetcher:
         What is fetched is for everyone, so that a fetch once begun is seen through in a task of its own, though this
         caller be cancelled: callers that hang up must not cause a fetch each, nor take from others what they wait for.
         """
-        self._bury()
+        self.bury()
         try:
             step = next(steps)
             while isinstance(step, Wait):
@@ -151,12 +159,6 @@ class Fetcher:
         except StopIteration as done:
             result: T = done.value
             return result
-
-    def _bury(self) -> None:
-        """End what was left behind by loops that were closed with a fetch under way: someone may be waiting for it."""
-        for task in [task for task in tuple(self._tasks) if task.get_loop().is_closed()]:
-            if (steps := self._tasks.pop(task, None)) is not None:  # another thread may have been faster
-                steps.close()
 
     def _get(self, get: Get) -> _Brought:
         from authsec_core._http import blocking_client, send

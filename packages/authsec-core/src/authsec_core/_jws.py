@@ -58,6 +58,10 @@ _TO_STANDARD: Final = bytes(
     for code in range(256)
 )
 
+# What may come last in the canonical spelling of a number of bytes that three does not divide, by the characters that
+# are left over after fours: of two the last four bits are zero, of three the last two. One alone spells nothing.
+_LAST: Final = (b"", b"", b"AQgw", b"AEIMQUYcgkosw048")
+
 _PKCS1 = PKCS1v15()
 _SHA256 = SHA256()
 _ECDSA = ECDSA(SHA256())
@@ -214,13 +218,14 @@ def parse_json(data: bytes) -> Any:
     """
     try:
         text = data.decode("utf-8").strip(_JSON_SPACE)
-        value, end = _DECODER.raw_decode(text)
-        value = _frozen(value) if type(value) is list else value
-        # Fewer brackets than levels, and no escapes that could be surrogates: nearly all texts need no closer look.
-        plain = text.count("{") + text.count("[") <= _MOST_NESTED and "\\u" not in text
-        good = end == len(text) and (
-            plain or (_fits(value, _MOST_NESTED) and not any(map(_has_surrogate, _texts(value))))
-        )
+        escapes = "\\" in text
+        value, end = (_DECODER if escapes else _PLAIN_DECODER).raw_decode(text)
+        value, texts = _sealed(value, _MOST_NESTED)
+        # Without escapes each quotation mark begins or ends a text. So as many texts as were written are left, names
+        # among them, or a repeated member took another's place. That is exact, and a hook for each object would
+        # take a fifth longer.
+        whole = not any(map(_has_surrogate, _texts(value))) if escapes else text.count('"') == 2 * texts
+        good = whole and end == len(text)
     except (ValueError, RecursionError):
         good, value = False, None
     if not good:  # outside the handler: a JSONDecodeError carries the whole text, and would ride along as context
@@ -239,9 +244,11 @@ def decode_base64url(segment: bytes) -> bytes:
         decoded = binascii.a2b_base64(standard + b"==")
     except binascii.Error as exc:
         raise ValueError("not base64url") from exc
-    # The decoder skips what it does not know and ignores left-over bits; encoding again tells. Were two spellings of
-    # one signature good, a list of refused tokens could be stepped around.
-    if binascii.b2a_base64(decoded, newline=False).rstrip(b"=") != standard:
+    # The decoder skips what it does not know, and then there is less than there should be; and it ignores left-over
+    # bits, which have to be zero. Were two spellings of one signature good, a list of refused tokens could be stepped
+    # around. To encode it again and compare would tell the same, and take a fifth longer.
+    left_over = len(segment) % 4
+    if len(decoded) != len(segment) * 3 // 4 or (left_over and segment[-1] not in _LAST[left_over]):
         raise ValueError("not canonical base64url")
     return decoded
 
@@ -273,18 +280,11 @@ def _members(segment: bytes) -> Mapping[str, Any] | None:
     return value if type(value) is MappingProxyType else None
 
 
-def _object(members: list[tuple[str, Any]]) -> Mapping[str, Any]:
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(members)
     if len(unique) != len(members):
         raise ValueError("a member is repeated")
-    for name, value in members:
-        if type(value) is list:
-            unique[name] = _frozen(value)
-    return MappingProxyType(unique)
-
-
-def _frozen(values: list[Any]) -> tuple[Any, ...]:
-    return tuple(_frozen(value) if type(value) is list else value for value in values)
+    return unique
 
 
 def _finite(text: str) -> float:
@@ -298,15 +298,26 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_constant=_refuse_constant)
+_PLAIN_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse_constant)
 
 
-def _fits(value: Any, levels: int) -> bool:
-    if isinstance(value, Mapping):
-        return levels > 0 and all(_fits(member, levels - 1) for member in value.values())
-    if isinstance(value, (tuple, list)):
-        return levels > 0 and all(_fits(member, levels - 1) for member in value)
-    return True
+def _sealed(value: Any, levels: int) -> tuple[Any, int]:
+    """Return a value that was just parsed as a read-only one, and how many texts are in it, names among them."""
+    kind = type(value)
+    if kind is not dict and kind is not list:
+        return value, int(kind is str)
+    if levels == 0:
+        raise ValueError("objects and arrays lie too deep in one another")
+    texts = len(value) if kind is dict else 0
+    for at, member in value.items() if kind is dict else enumerate(value):
+        inner = type(member)
+        if inner is str:
+            texts += 1
+        elif inner is dict or inner is list:
+            value[at], within = _sealed(member, levels - 1)
+            texts += within
+    return (MappingProxyType(value) if kind is dict else tuple(value)), texts
 
 
 def _texts(value: Any) -> list[str]:

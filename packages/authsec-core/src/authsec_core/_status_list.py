@@ -13,6 +13,7 @@ import threading
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from authsec_core._clock import Clock
@@ -31,6 +32,7 @@ _MOST_LISTS = 1024
 _MOST_BYTES = 256 * 1024 * 1024  # of all lists that are kept, decompressed
 _LATEST = 253_402_300_800  # the year 10000 in epoch seconds
 _WHAT = "the issuer's status list"
+_MAPPING = (MappingProxyType, Mapping)  # what it nearly always is first: to ask an abstract class takes 0.3 µs
 
 # What may follow the issuer: whole segments of characters that have one spelling. No escapes, no dots alone, no query.
 _BELOW = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
@@ -157,9 +159,8 @@ class StatusLists:
             MalformedTokenError: It is no reference to a list of this issuer. Another kind of status is one that we
                 cannot check, so that it is refused too.
         """
-        named = status.get("status_list") if isinstance(status, Mapping) else None
-        uri = named.get("uri") if isinstance(named, Mapping) else None
-        index = named.get("idx") if isinstance(named, Mapping) else None
+        named = status.get("status_list") if isinstance(status, _MAPPING) else None
+        uri, index = (named.get("uri"), named.get("idx")) if isinstance(named, _MAPPING) else (None, None)
         if not isinstance(uri, str) or type(index) is not int or index < 0:
             raise MalformedTokenError("the token's status does not name a place in a status list")
         if uri not in self._lists and not self._is_below_issuer(uri):

@@ -168,36 +168,50 @@ class TokenVerifier:
             TokenRejectedError: It is not good; the subclass says why. Answer 401.
             VerificationUnavailableError: The keys or the status list cannot be had. Answer 503; try again later.
         """
-        return self._fetcher.run(self._check(token))
+        checked = self._check(token)
+        return checked if isinstance(checked, VerifiedToken) else self._fetcher.run(checked)
 
     async def averify(self, token: str) -> VerifiedToken:
         """Do what `verify` does, without blocking the loop."""
-        return await self._fetcher.arun(self._check(token))
+        checked = self._check(token)
+        return checked if isinstance(checked, VerifiedToken) else await self._fetcher.arun(checked)
 
-    def _check(self, token: str) -> Steps[VerifiedToken]:
+    def _check(self, token: str) -> VerifiedToken | Steps[VerifiedToken]:
+        """Return the token, or the steps that bring what is not at hand; nearly always there is nothing to bring."""
         if not isinstance(token, str):
             raise TypeError("a token is text")
+        self._fetcher.bury()
         examined = self._recent.get(token)
         if examined is not None and self._keys.peek(examined.token.key_id) is examined.key:
             check_times(examined.token, leeway=self._rules.leeway, now=self._clock.wall())
         else:
             jws = parse_jws(token, limit=_LONGEST_TOKEN, algorithms=self._algorithms)
             check_type(jws.header.typ, self._rules.profile)
-            key = self._keys.peek(jws.header.kid) or (yield from self._look_up(jws))
-            examined = self._examine(jws, key)
-            self._recent.put(token, examined)
-        if examined.status is not None:
-            yield from self._check_status(examined.status)
-        return examined.token
+            key = self._keys.peek(jws.header.kid)
+            if key is None:
+                return self._check_with_new_key(token, jws)
+            examined = self._examine(token, jws, key)
+        if examined.status is None or self._lists.peek(examined.status) == 0:
+            return examined.token
+        return self._check_status(examined.token, examined.status)
 
-    def _examine(self, jws: Jws, key: VerifyingKey) -> Examined:
+    def _check_with_new_key(self, token: str, jws: Jws) -> Steps[VerifiedToken]:
+        examined = self._examine(token, jws, (yield from self._look_up(jws)))
+        if examined.status is None:
+            return examined.token
+        return (yield from self._check_status(examined.token, examined.status))
+
+    def _examine(self, token: str, jws: Jws, key: VerifyingKey) -> Examined:
         check_signature(jws, key)
         verified = read_claims(jws.claims(), key_id=jws.header.kid, rules=self._rules, now=self._clock.wall())
+        reference = None
         if "status" in verified.claims:
-            return Examined(verified, key, self._lists.reference(verified.claims["status"]))
-        if self._require_status:
+            reference = self._lists.reference(verified.claims["status"])
+        elif self._require_status:
             raise MalformedTokenError("the token has no status claim, so that it could not be revoked")
-        return Examined(verified, key, None)
+        examined = Examined(verified, key, reference)
+        self._recent.put(token, examined)
+        return examined
 
     def _look_up(self, jws: Jws) -> Steps[VerifyingKey]:
         # The one look at claims that nobody has vouched for: a token that does not even claim to be from our issuer
@@ -209,7 +223,7 @@ class TokenVerifier:
             raise BadSignatureError("the token names a key that the issuer does not have")
         return key
 
-    def _check_status(self, reference: StatusReference) -> Steps[None]:
+    def _check_status(self, verified: VerifiedToken, reference: StatusReference) -> Steps[VerifiedToken]:
         status = self._lists.peek(reference)
         if status is None:
             status = yield from self._lists.obtain(reference)
@@ -217,6 +231,7 @@ class TokenVerifier:
             raise MalformedTokenError("the token's place lies outside its status list")
         if status != 0:
             raise RevokedTokenError("the token has been revoked or suspended")
+        return verified
 
 
 def _rules(issuer: str, audience: str | Iterable[str], profile: Profile, leeway: float) -> Rules:

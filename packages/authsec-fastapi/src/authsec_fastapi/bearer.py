@@ -13,6 +13,7 @@ from authsec_fastapi.errors import CredentialsError, TokenMissingError
 __all__ = ["bearer_token"]
 
 _SCHEME = b"bearer"
+_VISIBLE = bytes(range(0x21, 0x7F))  # of ASCII: no space, no control character
 
 
 def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -33,6 +34,6 @@ def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
     if scheme.lower() != _SCHEME:
         raise TokenMissingError("The request has credentials of another kind, and no bearer token.")
     token = token.strip(b" ")
-    if not token or not token.isascii() or not token.decode("ascii").isprintable() or b" " in token:
+    if not token or token.translate(None, _VISIBLE):
         raise MalformedTokenError("What follows 'Bearer' is not a token.")
     return token.decode("ascii")

@@ -45,8 +45,8 @@ class Judge:
             AuthSecError: They may not, or nobody can tell; `refusals` has the answer.
         """
 
-        async def look() -> Principal:
-            return await self._authenticator.aauthenticate(bearer_token(headers))
+        def look() -> Awaitable[Principal]:
+            return self._authenticator.aauthenticate(bearer_token(headers))
 
         return await self._adecide(None, look, requirement, about, policy)
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
 
+from authsec_core._quick import quickly
 from authsec_core.errors import MalformedTokenError
 from authsec_core.scopes import parse_scopes
 from authsec_core.verify import VerifiedToken
@@ -18,6 +20,9 @@ __all__ = ["ClaimPath", "Identity", "Principal", "Standing"]
 
 ClaimPath: TypeAlias = str | tuple[str, ...]
 _SPIFFE: Final = "spiffe://"
+# What a token's claims nearly always are first: to ask an abstract class takes 0.3 µs.
+_MAPPING = (MappingProxyType, Mapping)
+_SEQUENCE = (tuple, Sequence)
 
 
 class Standing(Protocol):
@@ -107,9 +112,8 @@ class Principal:
             raise ValueError("name the scopes that are needed")
         return self.scopes.issuperset(scopes)
 
-    @classmethod
+    @staticmethod
     def of(
-        cls,
         token: VerifiedToken,
         *,
         roles_claim: ClaimPath,
@@ -132,7 +136,7 @@ class Principal:
         """
         workload = token.actor or token.subject
         delegated_by = token.claims.get("delegated_by")
-        return cls(
+        return _principal(
             subject=token.subject,
             issuer=token.issuer,
             client_id=token.client_id or _authorized_party(token.claims),
@@ -147,6 +151,9 @@ class Principal:
             claims=token.claims,
             _standing=standing,
         )
+
+
+_principal = quickly(Principal)
 
 
 def _authorized_party(claims: Mapping[str, Any]) -> str | None:
@@ -180,14 +187,14 @@ def _at(claims: Mapping[str, Any], path: ClaimPath) -> Any:
     """Return what stands there, or an empty tuple: a token need not have it."""
     found: Any = claims
     for name in path.split(".") if isinstance(path, str) else path:
-        if not isinstance(found, Mapping) or name not in found:
+        if not isinstance(found, _MAPPING) or name not in found:
             return ()
         found = found[name]
     return found
 
 
 def _texts(found: Any, what: str) -> Sequence[str]:
-    if not isinstance(found, Sequence) or not all(isinstance(one, str) and one for one in found):
+    if not isinstance(found, _SEQUENCE) or not all(isinstance(one, str) and one for one in found):
         # An empty set would be as safe, and would hide for ever that the path is wrong.
         raise MalformedTokenError(f"the claim that should name the {what} is no text and no list of texts")
     return found

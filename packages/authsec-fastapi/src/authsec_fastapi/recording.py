@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NoReturn, TypedDict
 
 from authsec_core._clock import Clock
+from authsec_core._quick import quickly
 from authsec_core.errors import AuthSecError
 from authsec_fastapi.audit import AuditEvent, AuditSink, Outcome
 from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError
@@ -19,6 +20,7 @@ from authsec_fastapi.requirement import Requirement
 __all__ = ["About", "Caller", "Recorder", "caller_of", "decision_event", "error_reason"]
 
 _log = logging.getLogger("authsec.guard")
+_event = quickly(AuditEvent)
 
 
 class About(TypedDict, total=False):
@@ -84,7 +86,7 @@ def decision_event(
     needed: Iterable[str] = (),
 ) -> AuditEvent:
     """Return what goes on record of a decision about a request or a tool."""
-    return AuditEvent(
+    return _event(
         event="request" if requirement.tool is None else "tool",
         outcome=outcome,
         reason=reason,
