@@ -48,6 +48,12 @@ def test_a_static_token_is_made_of_texts(wrong: dict[str, Any]) -> None:
     assert CANARY not in str(refused.value)
 
 
+def test_a_static_token_beside_an_issuer_is_called_as_it_was_given() -> None:
+    """Whoever passed an argument is not sent to look for a variable."""
+    with pytest.raises(ConfigurationError, match="take static_token= out where an issuer is trusted"):
+        AuthSecGuard(issuers=[issuer.trusted()], static_token=StaticToken(CANARY))
+
+
 def test_issuers_may_come_one_by_one() -> None:
     """An iterator of issuers is used up once, and still makes a guard."""
     guard = AuthSecGuard(issuers=(one for one in [issuer.trusted()]), sink=Memory())

@@ -81,6 +81,21 @@ def test_check_shows_who_may_do_what(path: str, capsys: pytest.CaptureFixture[st
     ]
 
 
+@pytest.mark.req("RV5")
+def test_check_asks_about_what_looks_like_a_typo(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An action that nothing needs and that is nearly another, and two roles that are; no more than that."""
+    roles = "viewer: [respnod, archive]\n  agent: [read, respond]\n  viewr: []\n  team-1: []\n  team-2: []"
+    Path(path).write_text(POLICY.replace("viewer: [read]\n  agent: [read, respond]", roles))
+    code, told = document(capsys, "check", path)
+    assert (code, told["status"]) == (0, "ok")
+    assert told["notes"] == [
+        "role 'viewer': no tool and no route needs 'respnod': did you mean 'respond'?",
+        "the roles 'viewer' and 'viewr' are nearly the same: are both meant?",
+    ]
+    assert main(["check", path]) == 0
+    assert capsys.readouterr().out.endswith("".join(f"\nnote: {note}" for note in told["notes"]) + "\n")
+
+
 def test_an_empty_policy_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No table is shown of nothing, and what no routes mean is said."""
     path = tmp_path / "policy.toml"

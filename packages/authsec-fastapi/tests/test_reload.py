@@ -63,6 +63,18 @@ def test_the_new_policy_counts_from_the_next_request(path: Path, caplog: pytest.
 
 
 @pytest.mark.req("RV5")
+def test_a_new_policy_with_a_likely_typo_is_warned_of(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is in force, as nobody can be sure; what the code asks for counts as needed."""
+    guard = issuer.guard(policy=path)
+    guard.require_action("respond")
+    guard.reload_policy()
+    assert "the new policy" not in caplog.text
+    path.write_text(OLD.replace("viewer: [read]", "viewer: [respnod]"))
+    assert guard.reload_policy() is guard.policy
+    assert "the new policy: role 'viewer': no tool and no route needs 'respnod': did you mean 'respond'?" in caplog.text
+
+
+@pytest.mark.req("RV5")
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from authsec_core.errors import ConfigurationError
+from authsec_fastapi._policy_doubts import doubts
 from authsec_fastapi._policy_report import caller, overview, tables
 from authsec_fastapi.policy import Policy
 from authsec_fastapi.policy_file import load_policy
@@ -57,8 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _check(given: argparse.Namespace) -> _Answer:
-    document = overview(load_policy(given.policy))
-    return _Answer(_GOOD, tables(document), {"status": "ok", **document})
+    policy = load_policy(given.policy)
+    document, notes = overview(policy), doubts(policy)
+    text = tables(document) + "".join(f"\nnote: {note}" for note in notes) + ("\n" if notes else "")
+    return _Answer(_GOOD, text, {"status": "ok", **document, "notes": notes})
 
 
 def _explain(given: argparse.Namespace) -> _Answer:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from authsec_core.errors import ConfigurationError
+from authsec_fastapi._policy_doubts import doubts
 from authsec_fastapi.policy import NOTHING_PERMITTED, Policy
 from authsec_fastapi.policy_file import load_policy
 from authsec_fastapi.requirement import Requirement, check_known
@@ -89,8 +90,11 @@ class Reloading:
                 _log.error("the policy stays as it was: %s", exc.message)
                 raise ConfigurationError(f"the policy stays as it was: {exc.message}") from exc
             judge.policy = policy
+            asked = {one.action for one in self._asked if one.action is not None}
         counts = (len(policy.roles), len(policy.tools), len(policy.routes))
         _log.info("a new policy is in force: %d roles, %d tools, %d routes", *counts)
+        for doubt in doubts(policy, asked):
+            _log.warning("the new policy: %s", doubt)
         return policy
 
     def _successor(self, current: Policy) -> Policy:

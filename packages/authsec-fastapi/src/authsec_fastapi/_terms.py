@@ -69,9 +69,8 @@ def trusted_issuers(settings: GuardSettings, given: Given) -> list[TrustedIssuer
         _refuse_loose_terms(settings, given, ("argument", "environment", "env file"))
         found = _several(settings.issuers.get_secret_value()) if settings.issuers is not None else []
     if found and (given.static_token is not None or settings.static_token is not None):
-        raise ConfigurationError(
-            f"a static token is for a first try: take it ({variable('static_token')}) out where an issuer is trusted"
-        )
+        where = "static_token=" if given.static_token is not None else named("static_token")
+        raise ConfigurationError(f"a static token is for a first try: take {where} out where an issuer is trusted")
     return found
 
 

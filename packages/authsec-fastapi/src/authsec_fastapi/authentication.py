@@ -14,6 +14,7 @@ from authsec_core._clock import Clock
 from authsec_core._jws import RS256_OR_ES256, parse_jws
 from authsec_core.errors import ConfigurationError, WrongIssuerError
 from authsec_core.verify import TokenVerifier, VerifiedToken
+from authsec_fastapi._issuer_hint import IssuerHint
 from authsec_fastapi.introspection import Introspector
 from authsec_fastapi.issuers import TrustedIssuer
 from authsec_fastapi.principal import Principal, Standing
@@ -77,7 +78,9 @@ class TokenAuthenticator:
                 "a guard needs an issuer whose tokens it accepts: pass issuer= and audience=, or set "
                 "AUTHSEC_GUARD_ISSUER and AUTHSEC_GUARD_AUDIENCE"
             )
-        _refuse_ambiguity([known.issuer for known in self._known])
+        trusted = [known.issuer for known in self._known]
+        _refuse_ambiguity(trusted)
+        self._hint = IssuerHint(trusted)
 
     def authenticate(self, token: str) -> Principal:
         """Return the caller; may block on a fetch of keys or of a status list, and on introspection.
@@ -86,13 +89,21 @@ class TokenAuthenticator:
             TokenRejectedError: The token is not good.
             VerificationUnavailableError: Nobody can tell.
         """
-        known = self._choose(token)
-        return _principal(known, token, known.check(token))
+        try:
+            known = self._choose(token)
+            return _principal(known, token, known.check(token))
+        except WrongIssuerError:
+            self._hint.note(token)
+            raise
 
     async def aauthenticate(self, token: str) -> Principal:
         """Do what `authenticate` does, without blocking the loop."""
-        known = self._choose(token)
-        return _principal(known, token, await known.acheck(token))
+        try:
+            known = self._choose(token)
+            return _principal(known, token, await known.acheck(token))
+        except WrongIssuerError:
+            self._hint.note(token)
+            raise
 
     def _choose(self, token: str) -> _Known:
         if len(self._known) == 1:
