@@ -11,7 +11,7 @@ import pytest
 from guard_support import Issuer
 from typing_extensions import TypeAliasType
 
-from authsec_fastapi import Policy, Principal, ToolRule
+from authsec_fastapi import AuthSecGuard, Policy, Principal, ToolRule
 
 issuer = Issuer()
 Named = NewType("Named", Principal)
@@ -63,14 +63,14 @@ def test_a_caller_behind_another_name_is_not_the_models_to_make(annotation: Any)
     """What is not plainly a `Principal` is not filled in, so it may not hold one either: it is refused."""
     guard = issuer.guard(policy=Policy(tools={"lookup": ToolRule()}))
     with pytest.raises(TypeError, match="Principal alone"):
-        guard.tools(_caller(), [tool(annotation)])
+        guard.tools(_caller(guard), [tool(annotation)])
 
 
 def test_an_alias_of_itself_is_looked_through_once() -> None:
     """It has no end, and no caller in it."""
     guard = issuer.guard(policy=Policy(tools={"lookup": ToolRule()}))
-    assert len(guard.tools(_caller(), [tool(Tree)])) == 1
+    assert len(guard.tools(_caller(guard), [tool(Tree)])) == 1
 
 
-def _caller() -> Principal:
-    return issuer.guard().judge._authenticator.authenticate(issuer.token())
+def _caller(guard: AuthSecGuard) -> Principal:
+    return guard.judge._authenticator.authenticate(issuer.token())

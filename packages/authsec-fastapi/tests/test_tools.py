@@ -293,6 +293,10 @@ def with_default(caller: Principal | None = None) -> None:
     """Go on without a caller."""
 
 
+def bare(order: str, principal) -> None:  # type: ignore[no-untyped-def]  # that is what it is about
+    """Take whatever a model says the caller is."""
+
+
 def several(callers: list[Principal]) -> None:
     """Take callers."""
 
@@ -314,6 +318,7 @@ def either(caller: Principal | str) -> None:
         (any_arguments, r"\*args"),
         (any_names, r"\*\*kwargs"),
         (with_default, "default"),
+        (bare, "needs an annotation: Principal"),
         (several, "Principal alone"),
         (either, "Principal alone"),
     ],

@@ -147,7 +147,10 @@ def _resolved(function: Any) -> inspect.Signature:
     signature = inspect.signature(function)
     if any(one.kind in _VARIADIC for one in signature.parameters.values()):
         raise TypeError(f"the tool {name!r} takes *args or **kwargs, which a model could fill with anything: name them")
-    parameters = [one.replace(annotation=hints.get(key, one.empty)) for key, one in signature.parameters.items()]
+    if bare := [key for key in signature.parameters if key not in hints]:
+        # One of them might be meant for the caller, and would be the model's to fill in.
+        raise TypeError(f"{', '.join(bare)} of the tool {name!r} needs an annotation: Principal, if it is the caller")
+    parameters = [one.replace(annotation=hints[key]) for key, one in signature.parameters.items()]
     return signature.replace(parameters=parameters, return_annotation=hints.get("return", signature.empty))
 
 
