@@ -48,11 +48,12 @@ SETTINGS = {
 # What stands for an id on the pages about the authority.
 IDS = {"APPROVAL_ID", "CLIENT_ID", "ISSUER_ID", "JTI", "KID", "OLD_KEY_ID", "OPERATOR_ID", "TOKEN"}
 MADE = {"agent.jwk": "{}"}  # by a program on the page, and read while the arguments are
-SERVICE = "http://127.0.0.1:8000/"  # a reader's own, on the first page about the guard
-OURS = ("$AUTHSEC_BASE_URL/", "$AUTHSEC_VAULT_URL/", "$AUTHSEC_ADMIN_URL/", "http://127.0.0.1:8321/", SERVICE)
+SERVICES = ("http://127.0.0.1:8000/", "http://127.0.0.1:8001/")  # a reader's own, on the first page about the guard
+OURS = ("$AUTHSEC_BASE_URL/", "$AUTHSEC_VAULT_URL/", "$AUTHSEC_ADMIN_URL/", "http://127.0.0.1:8321/", *SERVICES)
 # `test_docs_guard` runs what asks about a policy.
 PLAIN = re.compile(
-    r"mkdir -p pinned|sleep 1|wait|\.venv/bin/uvicorn \w+:app|\.venv/bin/python -m authsec_fastapi \w+ policy\.yaml.*"
+    r"mkdir -p pinned|sleep \d|wait|\.venv/bin/uvicorn \w+:app( --port 8001)?|\.venv/bin/python save_header\.py"
+    r"|\.venv/bin/python -m authsec_fastapi \w+ policy\.yaml.*"
 )
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 
@@ -175,7 +176,7 @@ def _check(line: str) -> None:
         assert all(url.startswith(OURS) for url in urls), line
         assert "Bearer" not in line, f"arguments are seen by every process: {line}"
     elif words[0] == "rm":
-        assert {*words[1:]} <= {".env", "payments.key"}, line
+        assert {*words[1:]} <= {".env", "payments.key", "good.header", "made-up.header"}, line
     elif words[:2] == [".venv/bin/python", "-c"]:
         ast.parse(words[2])
     elif words[0] in {"printf", "umask"}:  # the shell's own: no process sees their arguments

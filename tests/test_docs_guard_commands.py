@@ -62,7 +62,7 @@ def programs(text: str) -> dict[str, str]:
 def commands(text: str, port: int) -> list[str]:
     """Return the lines for the shell for the service on this port, without the servers and what only they read."""
     lines = typed(re.sub(r"^```python.*?^```$|^export APP_.*?$", "", text, flags=re.MULTILINE | re.DOTALL))
-    return [line.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for line in lines if not _SERVER.match(line)]
+    return [re.sub(r"127\.0\.0\.1:800[01]", f"127.0.0.1:{port}", line) for line in lines if not _SERVER.match(line)]
 
 
 def served(place: Place, text: str, port: int) -> Serving:
@@ -89,9 +89,12 @@ def test_a_service_answers_401_403_and_200(place: Place, ports: tuple[int, int])
             service.stop()
     finally:
         dev.stop()
-    assert re.findall(r"^HTTP/1.1 (\d+)", said, re.MULTILINE) == promised(WITH_AUTHORITY) == ["401", "401"]
+    statuses = ["401", "401", "200", "403", "401"]
+    assert re.findall(r"^HTTP/1.1 (\d+)", said, re.MULTILINE) == promised(WITH_AUTHORITY) == statuses
     assert re.findall(r"(?im)^www-authenticate: (.*?)\r?$", said) == [
         'Bearer realm="authsec"',
+        'Bearer realm="authsec", error="invalid_token"',
+        'Bearer realm="authsec", error="insufficient_scope", scope="read:payroll"',
         'Bearer realm="authsec", error="invalid_token"',
     ]
     assert re.search(r"asked_by\W+spiffe://", said), said

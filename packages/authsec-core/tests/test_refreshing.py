@@ -11,6 +11,7 @@ from authsec_core.errors import VerificationUnavailableError
 from authsec_core.testing import FakeClock
 
 GET = Get(url="https://a.example/", what="it", accept="text/plain", limit=10)
+URL = "https://issuer.example/it?key=canary"
 DOWN = VerificationUnavailableError("it cannot be fetched")
 
 
@@ -52,7 +53,7 @@ def clock() -> FakeClock:
 @pytest.fixture
 def kept(clock: FakeClock) -> Refreshing[str]:
     """A value due after 10 seconds and good for 20, with pauses of 5."""
-    return Refreshing("it", _renew, clock=clock, pace=Pace(cooldown=5.0, patience=30.0))
+    return Refreshing("it", _renew, url=URL, clock=clock, pace=Pace(cooldown=5.0, patience=30.0))
 
 
 def _fill(kept: Refreshing[str], value: str) -> None:
@@ -113,7 +114,7 @@ def test_a_dead_server_is_asked_once_in_a_pause(kept: Refreshing[str], clock: Fa
 def test_an_outage_that_old_values_bridge_is_logged_once_in_a_pause(
     kept: Refreshing[str], clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Operators learn of a failing fetch while there is time, and not from every request."""
+    """Operators learn of a failing fetch, and where to look, while there is time, and not from every request."""
     _fill(kept, "a")
     clock.advance(10.0)
     leader = kept.obtain(_anything)
@@ -122,7 +123,8 @@ def test_an_outage_that_old_values_bridge_is_logged_once_in_a_pause(
     for _ in range(10):
         assert _go(kept.obtain(_anything)) == _Done("a")
     assert [record.name for record in caplog.records] == ["authsec.verify"]
-    assert DOWN.message in caplog.text
+    assert f"https://issuer.example/it: {DOWN.message} (" in caplog.text
+    assert "canary" not in caplog.text
 
 
 def test_those_who_wait_for_a_failure_each_get_an_error_of_their_own(kept: Refreshing[str]) -> None:

@@ -135,7 +135,9 @@ def test_an_event_is_one_bounded_line(text: str) -> None:
     """Whatever stands in it: ASCII that can be printed, JSON that each reader takes, and not much of it."""
     words = {"subject", "issuer", "client_id", "spiffe_id", "user", "jti", "role", "action", "tool", "request_id"}
     words |= {"method", "route", "agent", "conversation", "run_id"}
-    line = event(**dict.fromkeys(words, text), needed=(text,) * 1000, tools=(text,) * 1000).to_json()
+    line = event(
+        **dict.fromkeys(words, text), needed=(text,) * 1000, roles=(text,) * 1000, tools=(text,) * 1000
+    ).to_json()
     assert line.isascii()
     assert line.isprintable()
     assert len(line) <= 32768

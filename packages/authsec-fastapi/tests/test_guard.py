@@ -104,6 +104,24 @@ def test_every_decision_is_on_record() -> None:
     assert "canary" not in "".join(event.to_json() for event in memory.events)
 
 
+def test_who_lacks_a_role_is_on_record_with_the_roles_that_they_have() -> None:
+    """An operator sees which these are, or that the token names none; a denial for a scope, or an answer, has none."""
+    memory = Memory()
+    client = api(issuer.guard(policy=POLICY, sink=memory))
+    many = [f"role-{number:03}" for number in range(100)]
+    for path, scopes, roles in (
+        ("/respond", (), ["viewer", "b"]),
+        ("/agents", (), ["viewer"]),
+        ("/respond", (), []),
+        ("/respond", (), many),
+        ("/metrics", (), ["viewer"]),
+        ("/respond", (), ["agent"]),
+    ):
+        client.get(path, headers=bearer(issuer.token(*scopes, roles=roles)))
+    shown = [event.to_dict().get("roles") for event in memory.events]
+    assert shown == [["b", "viewer"], ["viewer"], None, many[:64], None, None]
+
+
 def test_with_audit_first_nothing_is_answered_without_a_record() -> None:
     """A sink that fails means 503 for who would be let in; who is not stays out."""
     client = api(issuer.guard(sink=Memory(failing=True)))

@@ -80,10 +80,14 @@ class Refreshing(Generic[T]):
         what: What it is, for messages.
         renew: Fetches it. Gets the value held so far, good or not, and raises VerificationUnavailableError for
             whatever is not a good new one.
+        url: Where it comes from, for the log, which leaves out the query: a key may stand there.
     """
 
-    def __init__(self, what: str, renew: Callable[[T | None], Steps[Fresh[T]]], *, clock: Clock, pace: Pace) -> None:
+    def __init__(
+        self, what: str, renew: Callable[[T | None], Steps[Fresh[T]]], *, url: str, clock: Clock, pace: Pace
+    ) -> None:
         self._what = what
+        self._address = url.partition("?")[0]
         self._renew = renew
         self._clock = clock
         self._pace = pace
@@ -167,7 +171,7 @@ class Refreshing(Generic[T]):
         except VerificationUnavailableError as exc:
             self._put_off()
             # An outage that nobody notices, because old values bridge it, ends as one that everybody notices.
-            _log.warning("%s (what is held serves for as long as it is good)", exc.message)
+            _log.warning("%s: %s (what is held serves for as long as it is good)", self._address, exc.message)
             raise
         except BaseException:
             self._rest()

@@ -190,7 +190,9 @@ class StatusLists:
             if kept is not None:
                 kept.used = next(self._turns)
                 return kept.latest
-            latest = Refreshing(_WHAT, lambda previous: self._renew(uri, previous), clock=self._clock, pace=self._pace)
+            latest = Refreshing(
+                _WHAT, lambda previous: self._renew(uri, previous), url=uri, clock=self._clock, pace=self._pace
+            )
             self._lists[uri] = _Kept(latest, used=next(self._turns))
             self._make_room()
             return latest

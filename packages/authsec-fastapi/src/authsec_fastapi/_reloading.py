@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -62,6 +63,18 @@ class Reloading:
             check_known(requirement, judge.policy, any_role=self._any_role)
             self._asked.add(requirement)
         return requirement
+
+    def remember_roles(self, roles: Iterable[str], judge: Judge) -> None:
+        """Have each policy know the roles of the static token: by a role that it does not know nobody gets in.
+
+        Raises:
+            ConfigurationError: The one in force does not.
+        """
+        for role in sorted(roles):
+            try:
+                self.remember(Requirement(role=role), judge)
+            except ConfigurationError as exc:
+                raise ConfigurationError(f"the static token's role: {exc.message}") from None
 
     def reload(self, judge: Judge) -> Policy:
         """Read the file anew, have the judge go by its policy and return it. Blocks on the disk.

@@ -35,6 +35,7 @@ class AuditEvent:
         at: Epoch seconds.
         subject: These six are of the caller, and missing where no good token was presented.
         needed: The scopes that were needed; `role` and `action` likewise.
+        roles: What the caller is; only of who was denied for want of a role, or of one that permits the action.
         request_id: As the request's `x-request-id` says, if that is plain.
         method: Of the request; `WEBSOCKET` for a WebSocket.
         route: The route's template, such as `/reports/{name}`, which names nobody; None where no route matched.
@@ -59,6 +60,7 @@ class AuditEvent:
     needed: tuple[str, ...] = ()
     role: str | None = None
     action: str | None = None
+    roles: tuple[str, ...] = ()
     tool: str | None = None
     request_id: str | None = None
     method: str | None = None

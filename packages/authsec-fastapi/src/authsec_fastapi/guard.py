@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core.errors import ConfigurationError
-from authsec_core.scopes import parse_scopes
 from authsec_core.verify import Profile
 from authsec_fastapi._admitted import remembered
 from authsec_fastapi._dependencies import dependency
+from authsec_fastapi._given import checked_issuers, checked_sink, checked_token, requirement_for
 from authsec_fastapi._refusing import answer
 from authsec_fastapi._reloading import PolicySource, Reloading
 from authsec_fastapi._scheme import bearer_scheme, refusing_responses
@@ -101,6 +101,7 @@ class AuthSecGuard:
         async_transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        issuers, static_token = checked_issuers(issuers), checked_token(static_token)
         settings = GuardSettings(
             issuer=issuer,
             audience=audience,
@@ -117,10 +118,13 @@ class AuthSecGuard:
         static_token = static_token or settings.token()
         self._reloading = Reloading(policy if policy is not None else settings.policy_file)
         authenticator = _authenticator(trusted, static_token, clock, transport, async_transport)
-        recorder = Recorder(sink if sink is not None else LoggingSink(), audit_first=settings.audit_first, clock=clock)
+        sink = checked_sink(sink) if sink is not None else LoggingSink()
+        recorder = Recorder(sink, audit_first=settings.audit_first, clock=clock)
         # For who builds on it: tools, middleware.
         self.judge: Judge = Judge(authenticator, self._reloading.first, recorder)
         self.realm: str = _checked_realm(settings.realm)
+        if static_token is not None:
+            self._reloading.remember_roles(static_token.roles, self.judge)
         self._scheme = bearer_scheme(self.realm, trusted)
 
     @property
@@ -152,6 +156,7 @@ class AuthSecGuard:
 
         Raises:
             ValueError: Nothing is named (`require_caller` lets in everybody with a good token), or a scope is none.
+            TypeError: A name is no text.
             ConfigurationError: The policy does not know the role or the action, so that nobody would be let in.
         """
         if not (scopes or role or action):
@@ -229,7 +234,7 @@ class AuthSecGuard:
             AccessDeniedError: It does not allow this.
             VerificationUnavailableError: Nobody can tell: stop too, or ask again before anything else is done.
         """
-        requirement = Requirement(scopes=frozenset(scopes), role=role, action=action)
+        requirement = requirement_for(scopes, role, action)
         await self.judge.arecheck(principal, requirement, {} if run is None else run.about)
 
     def caller_of(self, connection: HTTPConnection) -> Principal | None:
@@ -255,11 +260,7 @@ class AuthSecGuard:
         return refusing_responses()
 
     def _requirement(self, scopes: tuple[str, ...], role: str | None, action: str | None) -> Requirement:
-        for scope in scopes:
-            if parse_scopes(scope) != frozenset({scope}):
-                raise ValueError(f"{scope!r} is not one scope: name each as an argument of its own")
-        requirement = Requirement(scopes=frozenset(scopes), role=role, action=action)
-        return self._reloading.remember(requirement, self.judge)
+        return self._reloading.remember(requirement_for(scopes, role, action), self.judge)
 
 
 def _authenticator(

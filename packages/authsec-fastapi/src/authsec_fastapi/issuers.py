@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from authsec_core._clock import Clock
 from authsec_core.errors import ConfigurationError
 from authsec_core.verify import Profile, TokenVerifier
+from authsec_fastapi._policy_checks import shown
 from authsec_fastapi.introspection import Introspection, Introspector
 from authsec_fastapi.principal import ClaimPath
 
@@ -152,6 +153,8 @@ class TrustedIssuer:
         return f"{self.issuer}/" if self.profile == "jwt-svid" else None
 
     def _check_terms(self) -> None:
+        if not isinstance(self.issuer, str) or not isinstance(self.audience, (str, tuple, list, set, frozenset)):
+            raise ConfigurationError("an issuer is one text, and an audience one or several: the names of your API")
         # A typo must not mean "open".
         if self.revocation is not None and self.revocation not in _CHECKS:
             raise ConfigurationError(f"revocation is one of {', '.join(_CHECKS)}, not {self.revocation!r}")
@@ -168,11 +171,20 @@ class TrustedIssuer:
     def _usual_check(self) -> RevocationCheck:
         return "required" if self.profile in _OURS else "when-present"
 
+    def _below(self, path: str) -> str:
+        # Else whoever forgot the scheme is told what is wrong with a URL that they never gave.
+        if not self.issuer.lower().startswith(("https://", "http://")):
+            raise ConfigurationError(
+                f"the issuer {shown(self.issuer)} is no URL: the authority's has https:// before it, and /authsec at "
+                "its end, as it stands in the tokens' iss"
+            )
+        return self.issuer.rstrip("/") + path
+
     def _introspection_url(self, terms: Introspection) -> str:
         if terms.url is not None:
             return terms.url
         if self.profile in _OURS:
-            return self.issuer.rstrip("/") + _INTROSPECT
+            return self._below(_INTROSPECT)
         raise ConfigurationError(
             f"say url= for the introspection of {self.issuer!r}: an identity provider names it as "
             "introspection_endpoint in its /.well-known/openid-configuration"
@@ -182,7 +194,7 @@ class TrustedIssuer:
         if self.jwks_url is not None or self.jwks is not None:
             return self.jwks_url
         if self.profile in _OURS:
-            return self.issuer.rstrip("/") + _JWKS
+            return self._below(_JWKS)
         raise ConfigurationError(
             f"say jwks_url for {self.issuer!r}: where it publishes its keys. An identity provider names it as jwks_uri "
             "in its /.well-known/openid-configuration"

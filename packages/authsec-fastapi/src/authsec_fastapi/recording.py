@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import NoReturn, TypedDict
+from typing import Final, NoReturn, TypedDict
 
 from authsec_core._clock import Clock
 from authsec_core._quick import quickly
@@ -19,6 +19,8 @@ from authsec_fastapi.requirement import Requirement
 
 __all__ = ["About", "Caller", "Recorder", "caller_of", "decision_event", "error_reason"]
 
+# Where the roles are why: the operator has to see which they are, or that there are none.
+_BY_ROLE: Final = frozenset({"role_missing", "action_not_permitted"})
 _log = logging.getLogger("authsec.guard")
 _event = quickly(AuditEvent)
 
@@ -94,6 +96,7 @@ def decision_event(
         needed=tuple(sorted({*requirement.scopes, *needed})),
         role=requirement.role,
         action=requirement.action,
+        roles=tuple(sorted(principal.roles)) if principal is not None and reason in _BY_ROLE else (),
         tool=requirement.tool,
         **caller_of(principal),
         **about,

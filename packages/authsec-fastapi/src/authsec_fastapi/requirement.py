@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from authsec_core.errors import ConfigurationError
 from authsec_fastapi._policy_checks import refuse_unknown, shown
 from authsec_fastapi.errors import AccessDeniedError
 from authsec_fastapi.policy import Policy, RouteRule, ToolRule
@@ -115,7 +116,7 @@ def check_known(requirement: Requirement, policy: Policy, *, any_role: bool = Fa
     """Return if the policy knows each name of the requirement, so that somebody could fulfil it.
 
     Args:
-        any_role: There is no policy, so that roles are whatever the issuer calls them.
+        any_role: There is no policy, so that roles are whatever the issuer calls them, and permit nothing.
 
     Raises:
         ConfigurationError: It does not, and says what may have been meant.
@@ -124,6 +125,11 @@ def check_known(requirement: Requirement, policy: Policy, *, any_role: bool = Fa
     if role is not None and not any_role:
         refuse_unknown(role, policy.roles, f"the policy has no role {shown(role)}", "add it, or mend the name")
     if action is not None:
+        if any_role:
+            raise ConfigurationError(
+                f"no role permits {shown(action)}, because there is no policy: give the guard one, policy=, which says "
+                "which role may do what"
+            )
         problem = f"no role of the policy permits {shown(action)}"
         refuse_unknown(action, policy.actions, problem, "add it, or mend the name")
     if tool is not None:

@@ -31,7 +31,7 @@ class StaticToken:
         roles: What the caller is.
 
     Raises:
-        ConfigurationError: The value is too short, or could not stand in a header.
+        ConfigurationError: The value is too short, or could not stand in a header; or a name is no text.
     """
 
     __slots__ = ("_digest", "_principal")
@@ -39,19 +39,33 @@ class StaticToken:
     def __init__(
         self, value: str, *, subject: str = "static", scopes: str | Iterable[str] = (), roles: Iterable[str] = ()
     ) -> None:
-        if len(value) < _SHORTEST or not value.isascii() or not value.isprintable() or " " in value:
+        if (
+            not isinstance(value, str)
+            or len(value) < _SHORTEST
+            or not value.isascii()
+            or not value.isprintable()
+            or " " in value
+        ):
             raise ConfigurationError(
                 f"the static token needs {_SHORTEST} or more visible ASCII characters: "
                 "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one"
             )
+        given = frozenset([roles] if isinstance(roles, str) else roles)
+        if not all(isinstance(text, str) and text for text in (subject, *given)):
+            raise ConfigurationError("the static token's subject and roles are texts, and not blank")
         self._digest = _digest(value)
         self._principal = Principal(
             subject=subject,
             issuer=STATIC_ISSUER,
             scopes=(parse_scopes(scopes) if scopes else None) or frozenset(),
-            roles=frozenset([roles] if isinstance(roles, str) else roles),
+            roles=given,
             _standing=_Unchanging(self),
         )
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """What the caller is."""
+        return self._principal.roles
 
     def authenticate(self, token: str) -> Principal:
         """Return the caller.

@@ -49,7 +49,7 @@ def reported(site: Site, agent: OnboardedAgent) -> list[dict[str, Any]]:
 @pytest.mark.req("RU1")
 def test_a_report_is_the_word_of_a_proven_service(site: Site) -> None:
     """The entry has the service as it proved itself, and all that it says of others as a claim."""
-    service, event = site.onboard("audit:report"), decision(tool="refund", user="ada")
+    service, event = site.onboard("audit:report"), decision(tool="refund", user="ada", roles=["a", "b"])
     reply = report(site, service, event)
     assert (reply.status_code, reply.json()) == (201, {"recorded": 1})
     (entry,) = reported(site, service)
@@ -67,6 +67,7 @@ def test_a_report_is_the_word_of_a_proven_service(site: Site) -> None:
         "user": "ada",
         "jti": JTI,
         "needed": "read:metrics",
+        "roles": "a b",
         "tool": "refund",
         "route": "/reports/{name}",
     }
@@ -169,6 +170,7 @@ def test_without_a_good_proof_nothing_is_recorded(site: Site) -> None:
         {"subject": 5},
         {"subject": "x" * 513},
         {"needed": ["x"] * 65},
+        {"roles": ["x"] * 65},
         {"needed": "x"},
         {"duration": -1},
     ],

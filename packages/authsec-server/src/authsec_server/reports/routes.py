@@ -72,6 +72,7 @@ class GuardEvent(shapes.Request):
     needed: Names | None = None
     role: Words | None = None
     action: Words | None = None
+    roles: Names | None = None
     tool: Words | None = None
     request_id: Words | None = None
     method: Words | None = None
