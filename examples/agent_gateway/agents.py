@@ -22,6 +22,7 @@ from autogen_core.models import ChatCompletionClient
 
 from authsec_fastapi import AgentRun, AuthSecGuard, Conversations, Principal
 from authsec_fastapi.agentchat import guard_tools
+from authsec_fastapi.conversations import Opening
 
 __all__ = ["AGENT", "Event", "Finished", "ModelUnavailableError", "Said", "Support", "Used"]
 
@@ -85,17 +86,23 @@ class Support:
         self._conversations = conversations
         self._interval = interval
 
-    async def turn(self, caller: Principal, message: str, conversation: str) -> AsyncGenerator[Event, None]:
+    def turn(self, caller: Principal, message: str, conversation: str) -> AsyncGenerator[Event, None]:
         """Yield what happens until the agent has answered. Close it: what is left early is on record as cancelled.
 
         Raises:
+            ConversationIdError: At once: no conversation can be called that.
             AuthSecError: The caller may not any more, or it cannot be put on record.
             ModelUnavailableError: The model failed.
         """
-        async with (
-            self._conversations.open(caller, conversation) as kept,
-            self._guard.run(caller, agent=AGENT, conversation=conversation) as run,
-        ):
+        # Both find out now whether there can be such a conversation: a stream has no status to say so later.
+        opening = self._conversations.open(caller, conversation)
+        running = self._guard.run(caller, agent=AGENT, conversation=conversation)
+        return self._turn(caller, message, opening, running)
+
+    async def _turn(
+        self, caller: Principal, message: str, opening: Opening, running: AgentRun
+    ) -> AsyncGenerator[Event, None]:
+        async with opening as kept, running as run:
             agent = self._agent(caller, run)
             if kept.state is not None:
                 await agent.load_state(kept.state)

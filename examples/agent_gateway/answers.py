@@ -1,4 +1,4 @@
-"""What goes in and out: a question, a turn as server-sent events, and errors as `{"detail": …, "code": …}`.
+"""What goes in and out: a question, a turn as server-sent events, and errors in the form of the guard's own.
 
 Nothing that the caller sent is echoed, and nothing of what the model or its maker said about an error.
 """
@@ -8,15 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from agent_gateway.agents import Event, Finished, ModelUnavailableError, Said, Used
@@ -26,44 +25,36 @@ from authsec_fastapi.refusals import refusal_of
 
 __all__ = ["EventStream", "Question", "add_error_handlers"]
 
-_MODEL: Final = {"detail": "The model cannot be asked right now: try again later.", "code": "model_unavailable"}
-_BROKEN: Final = {"detail": "Something went wrong here. It is in the log.", "code": "internal_error"}
+_NO_MODEL: Final = "The model cannot be asked right now: try again later."
+_BROKEN: Final = "Something went wrong here. It is in the log."
+_JSON: Final = re.compile(r"\s*application/json\s*(;|$)", re.IGNORECASE)
 _log = logging.getLogger("agent_gateway")
 
 
 def add_error_handlers(app: FastAPI, guard: AuthSecGuard) -> None:
-    """Give all errors one form."""
-
-    @app.exception_handler(HTTPException)
-    async def plain(_request: Request, error: HTTPException) -> JSONResponse:
-        code = HTTPStatus(error.status_code).name.lower()
-        return JSONResponse({"detail": error.detail, "code": code}, error.status_code, headers=error.headers)
+    """Give all errors one form: what the guard refuses has it already."""
+    app.add_exception_handler(AuthSecError, guard.answer)
 
     @app.exception_handler(RequestValidationError)
-    async def wrong_body(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def wrong_body(request: Request, error: RequestValidationError) -> JSONResponse:
         detail = "; ".join(f"{_place(one['loc'])}: {one['msg']}" for one in error.errors()[:5])
-        return JSONResponse({"detail": detail, "code": "invalid_request"}, 422)
+        if not _JSON.match(request.headers.get("content-type", "")):
+            detail = "The body has to be JSON: send Content-Type: application/json."
+        return JSONResponse({"detail": detail}, 422)
 
     @app.exception_handler(ConfigurationError)
     async def wrong_policy(_request: Request, error: ConfigurationError) -> JSONResponse:
         # Only /admin/reload gets here, and who may call that may know where in the file it is.
-        detail = f"The policy was not reloaded, and the old one still holds. {error.message}"
-        return JSONResponse({"detail": detail, "code": "policy_refused"}, 409)
-
-    @app.exception_handler(AuthSecError)
-    async def refused(_request: Request, error: AuthSecError) -> JSONResponse:
-        refusal = refusal_of(error, realm=guard.realm)
-        code = HTTPStatus(refusal.status).name.lower()
-        return JSONResponse({"detail": refusal.detail, "code": code}, refusal.status, headers=dict(refusal.headers))
+        return JSONResponse({"detail": error.message[:1].upper() + error.message[1:]}, 409)
 
     @app.exception_handler(ModelUnavailableError)
     async def no_model(_request: Request, error: ModelUnavailableError) -> JSONResponse:
-        _log.warning("the model failed: %s", type(error.__cause__).__name__)
-        return JSONResponse(_MODEL, 502)
+        _log_model(error)
+        return JSONResponse({"detail": _NO_MODEL}, 502)
 
     @app.exception_handler(Exception)
     async def broken(_request: Request, _error: Exception) -> JSONResponse:
-        return JSONResponse(_BROKEN, 500)  # Starlette logs it
+        return JSONResponse({"detail": _BROKEN}, 500)  # Starlette logs it
 
 
 class Question(BaseModel):
@@ -76,11 +67,14 @@ class Question(BaseModel):
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
     message: Annotated[str, Field(min_length=1, max_length=2000)]
-    conversation: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    conversation: str | None = None
 
 
 class EventStream(StreamingResponse):
-    """One turn as `text/event-stream`: `token`, `tool`, then `done` or `error`. It ends when the client leaves."""
+    """One turn as `text/event-stream`: `token`, `tool`, then `done` or `error`. It ends when the client leaves.
+
+    The answer's own status has been sent by then, so an `error` has the one that it would have been.
+    """
 
     def __init__(self, turn: AsyncGenerator[Event, None], *, conversation: str, realm: str) -> None:
         self._turn = turn
@@ -99,13 +93,23 @@ class EventStream(StreamingResponse):
                 yield _line(event, self._conversation)
         except AuthSecError as error:
             refusal = refusal_of(error, realm=self._realm)
-            yield _sse("error", {"detail": refusal.detail, "code": HTTPStatus(refusal.status).name.lower()})
+            yield _sse("error", {"detail": refusal.detail, "status": refusal.status})
         except ModelUnavailableError as error:
-            _log.warning("the model failed: %s", type(error.__cause__).__name__)
-            yield _sse("error", _MODEL)
+            _log_model(error)
+            yield _sse("error", {"detail": _NO_MODEL, "status": 502})
         except Exception:  # noqa: BLE001 -- the rim: the status has been sent, so that a 500 has to be an event
             _log.exception("a turn failed")
-            yield _sse("error", _BROKEN)
+            yield _sse("error", {"detail": _BROKEN, "status": 500})
+
+
+def _log_model(error: ModelUnavailableError) -> None:
+    cause = error.__cause__
+    status = getattr(cause, "status_code", None)
+    _log.warning(
+        "the model failed (%s%s): check OPENAI_API_KEY, OPENAI_MODEL, the account and the way to OpenAI",
+        type(cause).__name__,
+        "" if status is None else f", status {status:d}",
+    )
 
 
 def _place(loc: Sequence[object]) -> str:

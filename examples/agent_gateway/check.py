@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import httpx
@@ -33,12 +34,15 @@ class Case:
         return self.expected == self.came
 
 
-def check(base_url: str, made: Gateway) -> int:
+def check(base_url: str, made: Gateway, *, as_json: bool = False) -> int:
     """Run all cases that there are tokens for; the exit code is 0 when each came as expected."""
     with httpx.Client(base_url=base_url, trust_env=False, timeout=60.0) as http:
         cases = [*_strangers(http), *_callers(http, made), *_conversations(http, made), *_revoked(http, made)]
-    print(_table(cases))
     good = all(case.good for case in cases)
+    if as_json:
+        print(json.dumps({"good": good, "cases": [asdict(case) for case in cases]}))
+        return 0 if good else 1
+    print(_table(cases))
     print("Everything came out as it should." if good else "SOMETHING DID NOT COME OUT AS IT SHOULD.")
     return 0 if good else 1
 
@@ -107,4 +111,6 @@ def _table(cases: list[Case]) -> str:
     rows = [("who", "what", "expected", "came"), *((one.who, one.what, one.expected, one.came) for one in cases)]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    # What differs is found by its mark, in a table of which most is as it should be.
+    lines[1:] = [line if case.good else f"{line}  <-- differs" for line, case in zip(lines[1:], cases, strict=True)]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], ""])

@@ -7,12 +7,12 @@ What an operator delegates there and what stands in the gateway's policy togethe
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from agent_gateway.folder import write_private
 from authsec_core import AuthSecClient, AuthSecConfig
 from authsec_fastapi import TrustedIssuer
 from authsec_server.testing import DevAuthority, OnboardedAgent
@@ -52,6 +52,11 @@ class SampleIdentities:
             revocation_max_age=_MAX_AGE,
         )
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What the callers are called, by client id."""
+        return {agent.client_id: role for role, agent in self.agents.items()}
+
     def revoke(self, role: str) -> None:
         """Revoke whoever has this role, and their tokens."""
         self.authority.client.post(f"/clients/{self.agents[role].client_id}/revoke").raise_for_status()
@@ -60,11 +65,19 @@ class SampleIdentities:
         """Write a file for each role that `curl -H @FILE` takes, readable by nobody else, and return where they are."""
         files = {}
         for role, token in self.tokens.items():
-            files[role] = folder / f"{role}.header"
-            files[role].unlink(missing_ok=True)
-            with os.fdopen(os.open(files[role], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(f"Authorization: Bearer {token}\n")
+            files[role] = write_private(folder / f"{role}.header", f"Authorization: Bearer {token}\n")
         return files
+
+    def write_revocation(self, folder: Path, role: str) -> Path:
+        """Write a file by which `curl -K FILE` revokes whoever has this role, as the authority's admin."""
+        url = self.authority.client.base_url.join(f"clients/{self.agents[role].client_id}/revoke")
+        lines = [
+            "request = POST",
+            f'url = "{url}"',
+            f'header = "Authorization: Bearer {self.authority.admin_token}"',
+            r'write-out = " %{http_code}\n"',
+        ]
+        return write_private(folder / f"revoke-{role}.curl", "\n".join([*lines, ""]))
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from authsec_core.testing import Call, call
 
 __all__ = ["reply"]
 
+_THINKING: Final = 20.0  # seconds: enough to revoke somebody meanwhile
 _ORDER_ID: Final = re.compile(r"\b[0-9A-F]{6}-\d\b")
 
 
@@ -25,6 +27,9 @@ def reply(body: Mapping[str, Any]) -> str | Call:
         return _told(messages[-1]["content"])
     said = [str(message["content"]) for message in messages if message["role"] == "user"]
     asked = said[-1].lower()
+    if "think it over" in asked:
+        threading.Event().wait(_THINKING)
+        return "I have thought about it."
     offered = {tool["function"]["name"] for tool in body.get("tools") or ()}
     for word, tool in (("refund", "refund_order"), ("order", "my_orders"), ("policy", "reload_policy")):
         if word in asked:

@@ -8,11 +8,17 @@ from __future__ import annotations
 import hashlib
 import threading
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from authsec_fastapi import Identity, Principal
 
-__all__ = ["Order", "OrderBook"]
+__all__ = ["AlreadyRefundedError", "Order", "OrderBook"]
+
+_REFUNDED: Final = "refunded"
+
+
+class AlreadyRefundedError(Exception):
+    """The order was refunded before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +51,17 @@ class OrderBook:
         """Refund one of the caller's orders, and return it; None where they have none of this id.
 
         Somebody else's order is as unknown as one that does not exist: the answer tells nothing of it.
+
+        Raises:
+            AlreadyRefundedError: That was done before.
         """
         with self._lock:
             orders = self._of(caller.identity)
             if order_id not in orders:
                 return None
-            orders[order_id] = replace(orders[order_id], status="refunded")
+            if orders[order_id].status == _REFUNDED:
+                raise AlreadyRefundedError
+            orders[order_id] = replace(orders[order_id], status=_REFUNDED)
             return orders[order_id]
 
     def _of(self, owner: Identity) -> dict[str, Order]:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from typing import Annotated
 
-from agent_gateway.orders import OrderBook
+from agent_gateway.orders import AlreadyRefundedError, OrderBook
 from authsec_core.errors import ConfigurationError
 from authsec_fastapi import AuthSecGuard, Principal
 
@@ -24,7 +24,10 @@ def support_tools(orders: OrderBook, guard: AuthSecGuard) -> list[Callable[..., 
 
     def refund_order(order_id: Annotated[str, "The order's id, as my_orders lists it."], caller: Principal) -> str:
         """Refund one order of the user who is asking."""
-        order = orders.refund(caller, order_id)
+        try:
+            order = orders.refund(caller, order_id)
+        except AlreadyRefundedError:
+            return json.dumps({"error": "That order was refunded before."})
         return json.dumps({"error": "You have no such order."} if order is None else order.to_dict())
 
     def reload_policy() -> str:

@@ -88,7 +88,7 @@ def test_an_admin_reloads_the_policy(open_page: OpenPage, gateway: Open, world: 
     expect(page.locator("#reload-note")).to_have_text("The policy was read anew.")
     place.policy.write_text("version: 2\n", encoding="utf-8")
     reload_policy(page)
-    expect(page.locator("#reload-note")).to_contain_text("the old one still holds")
+    expect(page.locator("#reload-note")).to_contain_text("The policy stays as it was")
 
 
 @pytest.mark.parametrize(("token", "words"), [("not-a-token", "(401)"), ("two words", "That is not a token.")])

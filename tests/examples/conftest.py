@@ -70,12 +70,12 @@ def run_in_background(tmp_path: Path, environment: dict[str, str]) -> Start:
     """Return a function for a `with` block: it starts Python, hands on what that says until it serves, and ends it."""
 
     @contextlib.contextmanager
-    def start(*arguments: str) -> Iterator[str]:
+    def start(*arguments: str, **extra: str) -> Iterator[str]:
         with (tmp_path / "stderr.txt").open("w+", encoding="utf-8") as errors:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=tmp_path,
-                env=environment,
+                env=environment | extra,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 encoding="utf-8",

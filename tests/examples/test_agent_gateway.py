@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,13 @@ import pytest
 from gateway_world import PATIENCE, Open, World, bearer, gateways, worlds
 
 from agent_gateway import modes
+from agent_gateway.identities import AUDIENCE
+from agent_gateway.terminal import TerminalSink
 from authsec_core.errors import ConfigurationError
 from authsec_core.testing import assert_no_secret, call
+from authsec_fastapi import AuditEvent
+from authsec_fastapi.audit import EventKind, Outcome
+from authsec_server.testing import DevAuthority
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "contextlib.AbstractContextManager[str]"]
@@ -270,7 +276,7 @@ def test_a_stream_ends_with_its_token(gateway: Open, world: World) -> None:
             place.model.wait_for_requests(1)
             world.revoke(agent)
             assert list(events(answer)) == [
-                ("error", {"detail": "The token is not good, or not any more.", "code": "unauthorized"})
+                ("error", {"detail": "The token is not good, or not any more.", "status": 401})
             ]
         assert place.sink.wait_for("run.ended").outcome == "error"
     finally:
@@ -301,10 +307,10 @@ def test_a_model_that_fails_is_a_502(gateway: Open, world: World) -> None:
     place, token = gateway("The only turn."), world.token("agent")
     place.ask(token, "Hello")
     failed = place.post("/chat", token, ORDERS)
-    assert (failed.status_code, failed.json()["code"]) == (502, "model_unavailable")
+    assert failed.status_code == 502
     with place.http.stream("POST", "/chat/stream", json=ORDERS, headers=bearer(token)) as answer:
         [(name, said)] = events(answer)
-    assert (name, said["code"]) == ("error", "model_unavailable")
+    assert (name, said) == ("error", {**failed.json(), "status": 502})
     for text in (failed.text, json.dumps(said)):
         assert not re.search(r"script|127\.0\.0\.1|Traceback", text)
 
@@ -316,7 +322,8 @@ def test_a_model_that_fails_is_a_502(gateway: Open, world: World) -> None:
         ({"message": " "}, 422),
         ({"message": "x" * 2001}, 422),
         ({"message": 7}, 422),
-        ({"message": "hello", "conversation": "../canary"}, 422),
+        ({"message": "hello", "conversation": "../canary"}, 400),
+        ({"message": "hello", "conversation": ""}, 400),
         ({"message": "hello", "canary": "canary"}, 422),
         ({"message": "x" * 20_000}, 413),
     ],
@@ -326,8 +333,10 @@ def test_a_wrong_body_is_refused_and_not_echoed(gateway: Open, world: World, bod
     place = gateway()
     refused = place.post("/chat", world.token("agent"), body)
     assert refused.status_code == status, refused.text
-    assert isinstance(refused.json()["detail"], str)
+    assert [*map(type, refused.json().values())] == [str]
     assert not re.search("canary|xxx", refused.text)
+    streamed = place.post("/chat/stream", world.token("agent"), body)
+    assert (streamed.status_code, streamed.json()) == (status, refused.json())
     assert place.model.requests == []
 
 
@@ -350,7 +359,46 @@ def test_the_audit_tells_who_ran_which_agent_with_which_tools(gateway: Open, wor
     assert ended["duration"] >= 0
     assert lines[-1]["outcome"] == "deny"
     assert "subject" not in lines[-1]
+    asked = [line for line in lines if line.get("method") == "POST" and line["outcome"] == "allow"]
+    assert len(asked) == 1, "one request is one event"
     assert_no_secret(lines, token, "wrong-token-canary")
+
+
+def test_a_body_that_is_not_called_json_is_told_the_header(gateway: Open, world: World) -> None:
+    """Who forgets the Content-Type is told to send it."""
+    headers = bearer(world.token("agent"))
+    refused = gateway().http.post("/chat", content=json.dumps(ORDERS), headers=headers)
+    assert (refused.status_code, "Content-Type: application/json" in refused.json()["detail"]) == (422, True)
+
+
+def test_who_has_no_role_of_the_policy_can_see_that(gateway: Open, world: World) -> None:
+    """A good token without a right gets nothing but what it is taken for."""
+    place = gateway()
+    token = world.fetch(world.authority.onboard(["read:orders"], role="passer-by", audiences=[AUDIENCE]))
+    assert place.http.get("/me", headers=bearer(token)).json()["roles"] == ["passer-by"]
+    assert place.http.get("/orders", headers=bearer(token)).status_code == 403
+
+
+def test_a_route_that_is_public_by_mistake_lets_nobody_in(gateway: Open, world: World) -> None:
+    """What a route gives to its caller it gives to nobody, where the policy asks for none."""
+    place = gateway()
+    whole = place.policy.read_text(encoding="utf-8")
+    closed = "{path: /orders, methods: [GET], scopes: [read:orders], action: read}"
+    place.policy.write_text(whole.replace(closed, "{path: /orders, methods: [GET], public: true}"), encoding="utf-8")
+    assert place.post("/admin/reload", world.token("admin")).status_code == 200
+    assert place.http.get("/orders").status_code == 401
+
+
+def test_an_order_is_refunded_once(gateway: Open, world: World) -> None:
+    """Who asks for it again is told that it was done before."""
+    token = world.fetch(world.onboard("agent"))
+    order: dict[str, str] = {}
+    refund = lambda _body: call("refund_order", order_id=order["id"])  # noqa: E731 -- a turn of the model
+    place = gateway(refund, "Done.", refund, "Again?")
+    order.update(place.orders(token)[0])
+    place.ask(token, "Refund it")
+    place.ask(token, "Refund it again")
+    assert "refunded before" in place.model.tool_results[-1]
 
 
 def test_a_broken_policy_is_not_taken(gateway: Open, world: World) -> None:
@@ -359,7 +407,8 @@ def test_a_broken_policy_is_not_taken(gateway: Open, world: World) -> None:
     whole = place.policy.read_text(encoding="utf-8")
     place.policy.write_text(whole.replace("action: admin}", "acton: admin}"), encoding="utf-8")
     refused = place.post("/admin/reload", admin)
-    assert (refused.status_code, refused.json()["code"]) == (409, "policy_refused")
+    assert refused.status_code == 409
+    assert refused.json()["detail"].startswith("The policy stays as it was: ")
     assert "acton" in refused.json()["detail"]
     assert place.post("/admin/reload", agent).status_code == 403
     assert place.ask(agent, "Show my orders")["tools_used"] == ["my_orders"]
@@ -403,6 +452,58 @@ def test_the_check_passes_and_keeps_tokens_private(run: Run, tmp_path: Path) -> 
     assert "eyJ" not in (tmp_path / "kept" / "audit.jsonl").read_text(encoding="utf-8")
 
 
+def test_a_second_gateway_takes_nothing_from_the_first(run: Run, run_in_background: Start, tmp_path: Path) -> None:
+    """Neither one that cannot start nor a check touches tokens and audit of one that runs, nor does a later one."""
+    with run_in_background("-m", "agent_gateway", "--port", "0") as said:
+        [address] = re.findall(r"serves (http://\S+)\n", said)
+        folder = tmp_path / "gateway-data"
+        token = (folder / "agent.header").read_text(encoding="utf-8").split()[-1]
+        httpx.get(f"{address}/orders", headers=bearer(token), trust_env=False).raise_for_status()
+        audit = (folder / "audit.jsonl").read_bytes()
+        taken = run("-m", "agent_gateway", "--port", address.rpartition(":")[2], "--folder", "another")
+        assert (taken.returncode, (tmp_path / "another").exists()) == (2, False)
+        assert "is in use: stop what listens there" in taken.stderr
+        beside = run("-m", "agent_gateway", "--port", "0")
+        assert beside.returncode == 2
+        assert f"another gateway uses {folder}" in beside.stderr
+        assert httpx.get(f"{address}/orders", headers=bearer(token), trust_env=False).status_code == 200
+        assert (folder / "audit.jsonl").read_bytes().startswith(audit)
+    with run_in_background("-m", "agent_gateway", "--port", "0"):
+        assert (folder / "audit.jsonl").read_bytes().startswith(audit)
+        assert (folder / "agent.header").read_text(encoding="utf-8").split()[-1] != token
+
+
+def test_the_terminal_shows_a_line_and_no_more() -> None:
+    """People read who, what and why; looks at a token under way are left out, and no caller moves the cursor."""
+    lines: list[str] = []
+    sink = TerminalSink({"c1": "viewer"}, show=lines.append)
+
+    def record(event: EventKind, outcome: Outcome | None, reason: str = "allowed", **about: Any) -> None:
+        sink.record(AuditEvent(event=event, outcome=outcome, reason=reason, at=0.0, **about))
+
+    known = {"subject": "spiffe://a/b", "client_id": "c1"}
+    record("request", "deny", "action_not_permitted", method="POST", route="/chat", **known)
+    record("request", "deny", "token_missing", method="GET")
+    record("request", "allow", run_id="r", **known)
+    record("run.started", None, agent="support", **known)
+    record("tool", "allow", tool="my_orders", subject="x\x1b[2J\nallow: all")
+    record("run.ended", "success", agent="support", duration=0.5, **known)
+    assert lines == [
+        "deny: POST /chat for viewer (action_not_permitted)",
+        "deny: GET (no such route) for nobody known (token_missing)",
+        "allow: tool my_orders for x?[2J?allow: all",
+        "success: run of support for viewer, 0.50 s",
+    ]
+
+
+def test_a_check_can_be_read_by_programs(run: Run) -> None:
+    """With --json the table is one value."""
+    done = run("-m", "agent_gateway", "--check", "--json", APP_BEARER_TOKEN="super-secret-token")
+    said = json.loads(done.stdout)
+    assert said["good"] is True
+    assert {"who": "agent", "what": "POST /chat", "expected": "200", "came": "200"} in said["cases"]
+
+
 def test_a_static_token_for_a_first_try(run: Run) -> None:
     """One token in the environment lets its holder in, and the gateway warns of it."""
     done = run("-m", "agent_gateway", "--check", "--port", "0", APP_BEARER_TOKEN="super-secret-token")
@@ -423,6 +524,8 @@ def test_a_static_token_for_a_first_try(run: Run) -> None:
         },
         {"APP_BEARER_TOKEN": "short"},
         {"APP_BEARER_TOKEN": ""},
+        {"APP_BEARER_TOKEN": "super-secret-token", "APP_BEARER_ROLE": "agnet"},
+        {"APP_BEARER_TOKEN": "super-secret-token", "AUTHSEC_GUARD_STATIC_TOKEN": "super-secret-token"},
         {"AUTHSEC_GUARD_ISUER": "https://issuer.example"},
     ],
 )
@@ -443,38 +546,70 @@ def test_what_is_wrong_is_said_in_one_line(run: Run) -> None:
     assert re.fullmatch(r"configuration\w*: .*\n", done.stderr), done.stderr
 
 
-@pytest.mark.skipif(shutil.which("curl") is None or shutil.which("bash") is None, reason="the lines are for a shell")
+IN_A_SHELL = pytest.mark.skipif(
+    shutil.which("curl") is None or shutil.which("bash") is None, reason="the lines are for a shell"
+)
+
+
+def guide(*, own_issuer: bool = False) -> list[str]:
+    """Return the shell blocks of the guide: up to the section about issuers, or of that."""
+    text = GUIDE.read_text(encoding="utf-8")
+    usual, _, own = text.partition("## With your own issuer\n")
+    return re.findall(r"^```sh\n(.*?)^```$", own if own_issuer else usual, re.MULTILINE | re.DOTALL)
+
+
+def in_bash(script: str, folder: Path, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run what a reader would paste."""
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+
+
+@IN_A_SHELL
 def test_the_guide_runs_as_it_stands(run_in_background: Start, tmp_path: Path) -> None:
     """Every line that a reader copies works, and comes to what the guide says; Ctrl-C ends the gateway in order."""
-    start, *blocks = re.findall(r"^```sh\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    start, *blocks = guide()
     assert start == "python3 noxfile.py -s gateway\n"
-    folder = tmp_path / ".nox" / "gateway" / "tmp" / "gateway"  # where that command puts the tokens
-    with run_in_background("-m", "agent_gateway", "--port", "0", "--folder", str(folder)) as said:
-        [address] = re.findall(r"serves (http://\S+) with", said)
-        script = "\n".join(blocks).replace("http://127.0.0.1:8000", address)
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=tmp_path,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-            check=False,
-        )
+    folder = tmp_path / "gateway-data"  # where that command puts the tokens, seen from the repository
+    with run_in_background("-m", "agent_gateway", "--port", "0") as said:
+        [address] = re.findall(r"serves (http://\S+)\n", said)
+        done = in_bash("\n".join(blocks).replace("http://127.0.0.1:8000", address), tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.findall(r" (\d{3})$", done.stdout, re.MULTILINE) == [
-        "401",
-        "401",
-        "200",
-        "403",
-        "403",
-        "200",
-        "200",
-        "200",
-    ]
+    statuses = re.findall(r" (\d{3})$", done.stdout, re.MULTILINE)
+    assert statuses == ["401", "401", "200", "403", "403", "200", "200", "200", "200", "401"]
     mine, admins = re.findall(r"The first thing you said here was: ([^\"]+)\"", done.stdout)[:2]
     assert (mine, admins) == ("Show my orders", "What do you remember?")
-    assert "event: done" in done.stdout
+    assert re.findall(r"^event: (tool|done|error)$", done.stdout, re.MULTILINE) == ["tool", "done", "error"]
+    assert '"status": 401' in done.stdout
     audit = [json.loads(line) for line in (folder / "audit.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert {"event", "outcome", "reason", "at", "subject", "agent", "conversation", "tools", "duration", "run_id"} <= {
-        *next(line for line in audit if line["event"] == "run.ended")
-    }
+    [example] = re.findall(r"^```json\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert [*json.loads(example)] == [*next(line for line in audit if line["event"] == "run.ended")]
+
+
+@IN_A_SHELL
+def test_an_authority_of_ones_own(run_in_background: Start, tmp_path: Path, environment: dict[str, str]) -> None:
+    """With the guide's lines for an authority that runs already, its sample agent gets in, and has the role."""
+    operator, start, caller = guide(own_issuer=True)
+    terms, command = start.removeprefix("export ").splitlines()
+    assert command == "python3 noxfile.py -s gateway"
+    scripts = Path(sys.executable).parent
+    with DevAuthority() as authority:
+        admin = {"AUTHSEC_ADMIN_URL": authority.base_url, "AUTHSEC_ADMIN_TOKEN": authority.admin_token}
+        paste = environment | authority.environ() | admin
+        told = in_bash(operator.replace(".venv/bin/", f"{scripts}/"), tmp_path, paste)
+        assert told.returncode == 0, told.stderr
+        settings = dict(one.split("=") for one in terms.replace("http://127.0.0.1:8321", authority.base_url).split())
+        with run_in_background("-m", "agent_gateway", "--port", "0", **settings) as said:
+            [address] = re.findall(r"serves (http://\S+)\n", said)
+            assert f"tokens of {authority.issuer} for agent-gateway (aud), whose roles are in delegated_by" in said
+            lines = caller.replace(".venv/bin/", f"{scripts}/").replace("http://127.0.0.1:8000", address)
+            done = in_bash(lines, tmp_path, paste)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r'"roles": *\["agent"\]', re.sub(r"\s+", " ", done.stdout).replace("[ ", "[").replace(" ]", "]"))
+    assert "Desk lamp" in done.stdout

@@ -806,8 +806,10 @@ def test_remembered_tokens_are_bounded_and_refused_ones_are_none(issuer: Issuer,
     with pytest.raises(BadSignatureError):
         verifier.verify(_minimal(issuer, by=other, header={"kid": issuer.keys[0].kid}))
     assert len(verifier._recent._examined) == 3
+    assert [verifier.remembers(text) for text in texts] == [True, False, False, True, True]
     plain = _given(issuer)
     assert plain.verify(texts[0]) is not plain.verify(texts[0])
+    assert not plain.remembers(texts[0])
 
 
 @pytest.mark.parametrize("token", [None, b"a.b.c", 7, ["a"]])

@@ -10,9 +10,10 @@ from guard_support import AUDIENCE, ISSUER, Issuer, Memory, key
 
 from authsec_core import ConfigurationError, MockAuthority, TokenRejectedError
 from authsec_core._clock import SYSTEM_CLOCK
+from authsec_core._jws import parse_jws
 from authsec_core.testing import SigningKey
 from authsec_core.testing._signing import Es256SigningKey
-from authsec_fastapi import AuthSecGuard, Principal, TrustedIssuer
+from authsec_fastapi import AuthSecGuard, Principal, TrustedIssuer, authentication
 from authsec_fastapi.authentication import TokenAuthenticator
 from authsec_fastapi.principal import ClaimPath
 
@@ -153,6 +154,25 @@ def test_the_order_of_issuers_means_nothing() -> None:
         authenticator = TokenAuthenticator(issuers, clock=SYSTEM_CLOCK)
         assert authenticator.authenticate(ours.token(groups=["x"])).roles == frozenset()
         assert authenticator.authenticate(Issuer(typ="at+jwt").token(groups=["x"])).roles == {"x"}
+
+
+@pytest.mark.req("RV5")
+def test_a_remembered_token_is_read_once_and_stays_its_issuers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory spares reading a token again to find its issuer, whose terms it is held against as before."""
+    read: list[str] = []
+
+    def noting(text: str, **terms: Any) -> Any:
+        read.append(text)
+        return parse_jws(text, **terms)
+
+    monkeypatch.setattr(authentication, "parse_jws", noting)
+    callers, token, access = all_of_them(), ours.token("read"), Issuer(typ="at+jwt").token("write")
+    for _ in range(3):
+        assert callers.authenticate(access).scopes == {"write"}
+        assert callers.authenticate(token).scopes == {"read"}
+    assert read == [access, token]
+    with pytest.raises(TokenRejectedError):
+        callers.authenticate(f"{token[:-1]}{'A' if token[-1] != 'A' else 'Q'}")
 
 
 @pytest.mark.req("RV5")

@@ -397,6 +397,7 @@ def test_opentelemetry_is_told_how_a_run_ended(
     driver: Driver, error: BaseException | None, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also of a stream whose reader left, which is closed; and with which tools it was."""
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)  # with it, a provider makes no spans
     exporter = InMemorySpanExporter()
     tracers = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
@@ -415,6 +416,7 @@ def test_opentelemetry_is_told_how_a_run_ended(
 @pytest.mark.req("RU1")
 def test_a_run_that_may_not_begin_or_answer_failed(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenTelemetry is told why, where the sink fails at the beginning and where it fails at the end."""
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)  # with it, a provider makes no spans
     exporter = InMemorySpanExporter()
     tracers = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(exporter))

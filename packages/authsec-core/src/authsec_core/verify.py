@@ -176,6 +176,10 @@ class TokenVerifier:
         checked = self._check(token)
         return checked if isinstance(checked, VerifiedToken) else await self._fetcher.arun(checked)
 
+    def remembers(self, token: str) -> bool:
+        """Return whether this very text was verified a moment ago: whose it is then, not whether it is good still."""
+        return self._recent.get(token) is not None
+
     def _check(self, token: str) -> VerifiedToken | Steps[VerifiedToken]:
         """Return the token, or the steps that bring what is not at hand; nearly always there is nothing to bring."""
         if not isinstance(token, str):
