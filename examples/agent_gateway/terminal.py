@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from authsec_fastapi import AuditEvent
 
 __all__ = ["TerminalSink"]
+
+_FOR_WANT_OF_A_ROLE: Final = {"role_missing", "action_not_permitted"}
 
 
 def _to_stderr(line: str) -> None:
@@ -56,4 +59,8 @@ class TerminalSink:
 
 
 def _why(event: AuditEvent) -> str:
-    return "" if event.outcome == "allow" else f" ({event.reason})"
+    if event.outcome == "allow":
+        return ""
+    if event.reason in _FOR_WANT_OF_A_ROLE:
+        return f" ({event.reason}; roles: {', '.join(event.roles) or 'none'})"
+    return f" ({event.reason})"

@@ -482,14 +482,16 @@ def test_the_terminal_shows_a_line_and_no_more() -> None:
         sink.record(AuditEvent(event=event, outcome=outcome, reason=reason, at=0.0, **about))
 
     known = {"subject": "spiffe://a/b", "client_id": "c1"}
-    record("request", "deny", "action_not_permitted", method="POST", route="/chat", **known)
+    record("request", "deny", "action_not_permitted", method="POST", route="/chat", roles=("viewer", "x"), **known)
+    record("tool", "deny", "role_missing", tool="my_orders", **known)
     record("request", "deny", "token_missing", method="GET")
     record("request", "allow", run_id="r", **known)
     record("run.started", None, agent="support", **known)
     record("tool", "allow", tool="my_orders", subject="x\x1b[2J\nallow: all")
     record("run.ended", "success", agent="support", duration=0.5, **known)
     assert lines == [
-        "deny: POST /chat for viewer (action_not_permitted)",
+        "deny: POST /chat for viewer (action_not_permitted; roles: viewer, x)",
+        "deny: tool my_orders for viewer (role_missing; roles: none)",
         "deny: GET (no such route) for nobody known (token_missing)",
         "allow: tool my_orders for x?[2J?allow: all",
         "success: run of support for viewer, 0.50 s",
