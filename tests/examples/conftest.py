@@ -72,6 +72,8 @@ def run_in_background(tmp_path: Path, environment: dict[str, str]) -> Start:
     @contextlib.contextmanager
     def start(*arguments: str, **extra: str) -> Iterator[str]:
         with (tmp_path / "stderr.txt").open("w+", encoding="utf-8") as errors:
+            # Whoever runs these tests in the background may ignore interrupts, and what is started would do so, too.
+            before = signal.signal(signal.SIGINT, signal.default_int_handler)
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=tmp_path,
@@ -80,6 +82,7 @@ def run_in_background(tmp_path: Path, environment: dict[str, str]) -> Start:
                 stderr=errors,
                 encoding="utf-8",
             )
+            signal.signal(signal.SIGINT, before)
             assert process.stdout is not None
             try:
                 said = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
