@@ -119,7 +119,8 @@ class Port:
 @contextmanager
 def serving(app: ASGIApp, **options: Any) -> Iterator[Port]:
     """Serve an application with uvicorn in a thread."""
-    server = _Server(uvicorn.Config(app, log_level="critical", lifespan="off", access_log=False, **options))
+    usual = {"log_level": "critical", "lifespan": "off", "access_log": False, "ws": "wsproto"}
+    server = _Server(uvicorn.Config(app, **{**usual, **options}))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
         thread.start()

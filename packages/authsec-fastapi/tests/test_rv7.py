@@ -297,7 +297,7 @@ RAW = [
 def test_a_real_server_hands_on_no_spelling_that_opens_anything(http: str, tmp_path: Path) -> None:
     """Targets that clients would mend, sent as they are: the guard or the server refuses, and nothing gets through."""
     app, reached = guarded(tmp_path)
-    with serving(app, http=http, ws="none") as port:
+    with serving(app, http=http) as port:
         for path in ("/docs", "/below/admin", "/static/secret.txt"):
             for target in (path, *(one.format(path) for one in RAW)):
                 for method in ("GET", "HEAD", "get", "OPTIONS"):
@@ -315,7 +315,7 @@ def test_a_real_server_hands_on_no_header_that_opens_anything(http: str, tmp_pat
     """Folded, doubled and odd Authorization headers are refused, whoever puts them together."""
     app, reached = guarded(tmp_path)
     good = f"Authorization: Bearer {issuer.token()}"
-    with serving(app, http=http, ws="none") as port:
+    with serving(app, http=http) as port:
         for lines in (
             [good, good],
             [good, "Authorization: Basic x"],

@@ -196,7 +196,7 @@ def test_a_connection_ends_when_the_token_does() -> None:
 @pytest.mark.parametrize("way", [by_parameter, by_middleware])
 def test_a_real_server_answers_the_handshake(way: Any) -> None:
     """Uvicorn sends status and challenge as HTTP, and opens the connection for who is let in."""
-    with serving(way(issuer.guard(policy=POLICY)), ws="wsproto") as port:
+    with serving(way(issuer.guard(policy=POLICY))) as port:
 
         def handshake(*headers: str) -> tuple[int, bytes]:
             key = base64.b64encode(b"0123456789abcdef").decode()
