@@ -57,7 +57,8 @@ def every_error(kind: type[AuthSecError] = AuthSecError) -> Iterator[AuthSecErro
     }
     yield kind(f"What {kind.__name__} says.", **extra.get(kind, {}))
     for below in kind.__subclasses__():
-        yield from every_error(below)
+        if below.__module__ == errors.__name__:  # the guard has some of its own, if its tests are run with these
+            yield from every_error(below)
 
 
 ERRORS = list(every_error())
