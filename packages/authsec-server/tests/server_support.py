@@ -31,7 +31,7 @@ def entry(action: str = "client.onboard", **more: Any) -> Entry:
 
 
 @asynccontextmanager
-async def made(url: str, *, clock: Clock = SYSTEM_CLOCK, timeout: float = 5.0) -> AsyncIterator[Database]:
+async def made(url: str, *, clock: Clock = SYSTEM_CLOCK, timeout: float = 60.0) -> AsyncIterator[Database]:
     """Lend a database with all tables, the head of an empty audit, and a row that passes for an active key."""
     is_copied = url.startswith("sqlite:")
     if is_copied:

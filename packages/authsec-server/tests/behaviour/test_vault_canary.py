@@ -12,7 +12,7 @@ import json
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,14 @@ def found_in(content: bytes, text: str) -> bool:
     return any(spelling in content for spelling in spelled(text))
 
 
+def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Yield every file below a folder; a server at work may remove one that was just there."""
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if file.is_file():
+                yield file, file.read_bytes()
+
+
 def use(server: Server) -> list[bytes]:
     """Do whatever can be done with secrets, well and badly, and return every reply that must not have the value."""
     replies: list[httpx.Response] = []
@@ -149,7 +157,7 @@ def test_a_canary_is_nowhere_to_be_found(database: str) -> None:
     with served(database) as server:
         replies = use(server)
         server.flush()
-        files = {file: file.read_bytes() for file in server.folder.rglob("*") if file.is_file()}
+        files = dict(contents(server.folder))
         log = server.authority.log.encode()
         processes = [Path(f"/proc/{pid}/cmdline") for pid in server.pids] if sys.platform == "linux" else []
         shown = [path.read_bytes() for path in processes]

@@ -365,7 +365,7 @@ def test_without_the_entry_there_is_no_token(open_site: OpenSite, table: str) ->
 
         inside(site, work)
 
-    with open_site(database_timeout=1.0) as site:
+    with open_site() as site:
         agent = site.onboard(vault=WHOLE)
         rename(site, table, "away")
         reply = ask(site, agent, WHOLE)
