@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["LoopbackServer"]
 
 _LARGEST_BODY = 16 * 1024 * 1024  # bytes
-_JOIN = 20.0  # seconds that closing waits for one handler, on a busy machine too
+_JOIN = 5.0  # seconds that closing waits for one handler
 _CRASHED = Reply(status=500, body=b"the handler failed")
 
 
