@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import signal
 import subprocess
@@ -85,8 +86,8 @@ def run_in_background(tmp_path: Path, environment: dict[str, str]) -> Start:
             signal.signal(signal.SIGINT, before)
             assert process.stdout is not None
             try:
-                said = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
-                yield said
+                lines = iter(process.stdout.readline, "Ctrl-C ends it.\n")
+                yield "".join(itertools.takewhile(bool, lines))  # an empty one is the end of a program that failed
             finally:
                 process.send_signal(signal.SIGINT)
                 rest, _ = process.communicate(timeout=60)
