@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from authsec_core.vault_scopes import format_vault_scopes
 from authsec_server import credentials
-from authsec_server.audit.ledger import Slot, Verdict
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.credentials import Pepper
 from authsec_server.errors import RefusedError
 from authsec_server.ids import random_uuid

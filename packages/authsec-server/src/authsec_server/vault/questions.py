@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from authsec_core.vault_scopes import format_vault_scopes
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
-from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.audit.memory import Want
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.credentials import Pepper
 from authsec_server.db.among import among
 from authsec_server.db.tables import vault_tokens

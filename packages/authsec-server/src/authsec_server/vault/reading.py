@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.audit.memory import Want
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.credentials import Pepper
 from authsec_server.errors import RefusedError
 from authsec_server.vault.policy import Holder, permit, permit_listing

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Literal
 
-from authsec_server.audit.ledger import Slot, Verdict
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.credentials import Pepper
 from authsec_server.errors import RefusedError
 from authsec_server.ids import random_uuid
