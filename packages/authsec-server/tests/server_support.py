@@ -17,8 +17,9 @@ from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.chain import GENESIS
 from authsec_server.audit.entry import Actor, Caller, Entry
-from authsec_server.audit.ledger import Ledger, Slot, Verdict
+from authsec_server.audit.ledger import Ledger
 from authsec_server.audit.memory import Want
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.db import migrate, tables
 from authsec_server.db.engine import Database
 

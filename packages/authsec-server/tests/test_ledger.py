@@ -17,7 +17,8 @@ from authsec_core.testing import FakeClock
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.chain import GENESIS, chained
 from authsec_server.audit.entry import Entry
-from authsec_server.audit.ledger import Change, Ledger, Slot, Verdict
+from authsec_server.audit.ledger import Change, Ledger
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.db import tables
 from authsec_server.db.engine import Database
 from authsec_server.errors import StorageUnavailableError
