@@ -10,8 +10,10 @@ Sessions work on the built packages, never on the sources.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
+import difflib
 import getpass
 import hashlib
 import importlib.util
@@ -416,5 +418,25 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", *_IN_TWO, *map(str, files), "-k", "postgres", env=_private(session))
 
 
+def _hints(arguments: Sequence[str]) -> list[str]:
+    """Return what to say of sessions that there are not: nox itself says no more than that."""
+    from nox import registry
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-s", "-e", "--session", "--sessions", nargs="*", default=[], dest="sessions")
+    own = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    known = list(registry.get())
+    hints = []
+    for name in parser.parse_known_args(own)[0].sessions:
+        bare = re.sub(r"(-\d[\d.]*)?(\(.*\))?$", "", name)  # without a Python and parameters, which nox adds
+        if bare not in known:
+            near = difflib.get_close_matches(bare, known, n=1)
+            mend = f"did you mean {near[0]}?" if near else "-l lists them."
+            hints.append(f"There is no session {name}: {mend}")
+    return hints
+
+
 if __name__ == "__main__":
+    for _hint in _hints(sys.argv[1:]):
+        print(_hint, file=sys.stderr)
     nox.main()

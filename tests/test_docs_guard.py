@@ -42,7 +42,8 @@ PAGES: Final = ROOT / "docs" / "guard"
 REJECTED: Final = {
     kind.code for name in errors.__all__ if issubclass(kind := getattr(errors, name), errors.TokenRejectedError)
 }
-OTHERS: Final = {TokenMissingError.code, CredentialsError.code, VerificationUnavailableError.code}
+UNAVAILABLE: Final = {f"{what}_unavailable" for what in ("keys", "status_list", "introspection", "verification")}
+OTHERS: Final = {TokenMissingError.code, CredentialsError.code, *UNAVAILABLE}
 
 
 def _text(page: str) -> str:

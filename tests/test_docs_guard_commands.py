@@ -6,8 +6,10 @@ in `examples/test_docs`. What a reader does is for `docs_reader`.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +117,16 @@ def test_a_static_token_answers_the_same(place: Place, ports: tuple[int, int]) -
     assert '{"asked_by":"ann"}' in said
     assert "a static token lets in everyone who has ever seen it" in "\n".join(service.said)
     assert "only-for-a-first-try" not in "\n".join(service.said)
+
+
+def test_a_first_try_without_a_token_says_what_to_set(place: Place) -> None:
+    """One line, no traceback, and the exit code of a mistake in the settings."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("APP_", "AUTHSEC_"))}
+    ran = subprocess.run(
+        [sys.executable, "first_try.py"], cwd=place.folder, env=environ, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert re.fullmatch(r"set APP_BEARER_TOKEN: .+\n", ran.stderr)
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.parent.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,24 @@ def test_every_command_of_the_readme_runs_in_ci() -> None:
     commands = re.findall(r"^python3 noxfile\.py .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert {"python3 noxfile.py -s demo", "python3 noxfile.py -s tests"} <= set(commands)
     assert set(commands) <= set((ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["-s", "test"], "There is no session test: did you mean tests?"),
+        (["-s", "lint", "typs-3.12"], "There is no session typs-3.12: did you mean types?"),
+        (["-s", "quite-something-else"], "There is no session quite-something-else: -l lists them."),
+    ],
+)
+def test_a_session_that_there_is_not_has_a_hint(arguments: list[str], hint: str) -> None:
+    """Who mistypes one is told the nearest, beside what nox says."""
+    pytest.importorskip("nox", reason="nox runs these tests, and is not installed beside them")
+    ran = subprocess.run(
+        [sys.executable, "noxfile.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode != 0
+    assert ran.stderr.startswith(hint + "\n")
 
 
 def test_every_setting_is_documented() -> None:

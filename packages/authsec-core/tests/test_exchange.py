@@ -140,6 +140,30 @@ def test_a_refusal_is_not_tried_again(ask: Exchange, route: respx.Route, status:
     assert route.call_count == 1
 
 
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"scopes": "b a", "audience": "billing"}, "covers scope 'a b' for audience 'billing': ask its operator"),
+        ({}, "covers scope 'read:metrics': ask its operator"),
+        ({"scopes": "", "audience": "a\nb{0}"}, r"covers audience 'a\nb{0}': ask its operator"),
+        ({"scopes": ""}, "covers the request: ask its operator"),
+    ],
+)
+def test_a_refusal_says_what_was_asked_for(ask: Exchange, route: respx.Route, wish: dict[str, str], words: str) -> None:
+    """On one line, and by what the client knows itself: an operator has to know what to delegate."""
+    route.respond(403, json={"detail": "nothing covers what_the_server_says"})
+    with pytest.raises(DelegationRefusedError) as caught:
+        ask(**wish)
+    assert caught.value.message == f"The authority refused (403): no trust delegation of this agent {words}."
+
+
+def test_a_request_that_is_not_understood_is_shown(ask: Exchange, route: respx.Route) -> None:
+    """A 400 is about the client id, the scope or the audience: here are the two that are easily mistyped."""
+    route.respond(400)
+    with pytest.raises(DelegationRefusedError, match="CLIENT_ID and scope 'read:metrics' for audience 'billing'"):
+        ask(audience="billing")
+
+
 @pytest.mark.req("RS7")
 @pytest.mark.parametrize("status", [201, 203, 206, 301, 302, 303, 307, 308, 402, 405, 406, 409, 415, 418, 422, 451])
 def test_an_unknown_status_is_not_tried_again(ask: Exchange, route: respx.Route, clock: FakeClock, status: int) -> None:

@@ -556,6 +556,7 @@ def test_a_transport_failure_is_unavailable_with_its_cause(
         verify(issuer.verifier(), _minimal(issuer))
     assert caught.value.retryable
     assert isinstance(caught.value.__cause__, failure)
+    assert caught.value.unavailable == "keys"
 
 
 class _Trickle(httpx.SyncByteStream, httpx.AsyncByteStream):
@@ -730,10 +731,11 @@ def test_an_unreachable_list_is_a_refusal_once_it_is_too_old(issuer: Issuer, ver
     for _ in range(19):
         issuer.clock.advance(1.0)
         verify(verifier, text)
-    for _ in range(3):
+    for _ in range(3):  # the list is fetched in vain, or not again so soon
         issuer.clock.advance(1.0)
-        with pytest.raises(VerificationUnavailableError):
+        with pytest.raises(VerificationUnavailableError) as caught:
             verify(verifier, text)
+        assert caught.value.unavailable == "status_list"
     assert issuer.count(LIST_URL) <= 2 + 19 / 5
 
 

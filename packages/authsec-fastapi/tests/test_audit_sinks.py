@@ -187,6 +187,43 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
         JsonLinesSink(tmp_path / "pipe")
 
 
+@ON_UNIX
+def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    """At start or later: else who may write to the folder chooses which of the service's files gets the events."""
+    secret, path = tmp_path / "other", tmp_path / "audit.jsonl"
+    secret.write_text("as it was")
+    path.symlink_to(secret)
+    with pytest.raises(ConfigurationError, match="symbolic link: name the file"):
+        JsonLinesSink(path)
+    path.unlink()
+    sink = JsonLinesSink(path)
+    path.unlink()
+    path.symlink_to(secret)
+    with pytest.raises(OSError, match="symbolic link"):
+        sink.reopen()
+    with pytest.raises(OSError, match="symbolic link"):  # the old file has no name any more
+        sink.record(event())
+    assert secret.read_text() == "as it was"
+
+
+@ON_UNIX
+def test_a_link_to_nowhere_makes_no_file(tmp_path: Path) -> None:
+    """What is not there yet is made in the folder that was named, and nowhere else."""
+    (tmp_path / "audit.jsonl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError, match="symbolic link"):
+        JsonLinesSink(tmp_path / "audit.jsonl")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@ON_UNIX
+def test_the_folder_may_be_a_link(tmp_path: Path) -> None:
+    """`/var/log` often is one: who may exchange it may do what they like with all that lies there."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "log").symlink_to(tmp_path / "real")
+    JsonLinesSink(tmp_path / "log" / "audit.jsonl").record(one := event())
+    assert [line["id"] for line in lines(tmp_path / "real" / "audit.jsonl")] == [one.id]
+
+
 @pytest.mark.parametrize("durable", [False, True])
 def test_half_a_line_swallows_no_other(tmp_path: Path, durable: bool) -> None:
     """What a crash left at the end is ended before the next event is written."""

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from guard_support import AUDIENCE, Issuer
+from guard_support import AUDIENCE, Issuer, Memory, caller
 
-from authsec_core import BadSignatureError, ConfigurationError, TokenRejectedError
+from authsec_core import BadSignatureError, ConfigurationError, TokenRejectedError, VerificationUnavailableError
 from authsec_core._clock import SYSTEM_CLOCK
-from authsec_core.testing import FakeClock
+from authsec_core.testing import FakeClock, LocalAuthority
 from authsec_core.testing._signing import Es256SigningKey
-from authsec_fastapi import AuditEvent, AuthSecGuard, Identity, Principal, StaticToken, TrustedIssuer
+from authsec_fastapi import AuditEvent, AuthSecGuard, Identity, Introspection, Principal, StaticToken, TrustedIssuer
 from authsec_fastapi.authentication import StaticAuthenticator, TokenAuthenticator
 from authsec_fastapi.requirement import ANY_CALLER
 
@@ -159,6 +159,25 @@ class _Nowhere:
 
     async def arecord(self, event: AuditEvent) -> None:
         pass
+
+
+@pytest.mark.parametrize("where", ["jwks", "statuslist", "introspection"])
+def test_what_could_not_be_had_is_on_record(where: Any) -> None:
+    """Keys, status list or introspection: the caller hears one sentence, and the operator has to know where to look."""
+    sink = Memory()
+    with LocalAuthority() as local:
+        terms: dict[str, Any] = {"issuer": local.issuer, "audience": AUDIENCE}
+        if where == "introspection":  # which this authority does not have
+            asked = Introspection(client_id="guard", client_key="canary", url=f"{local.base_url}/introspect")
+            terms |= {"revocation": "introspection", "introspection": asked}
+        else:
+            local.fail(where=where, status=500)
+        guard = AuthSecGuard(issuers=[TrustedIssuer(**terms)], sink=sink)
+        with pytest.raises(VerificationUnavailableError):
+            asyncio.run(caller(guard, local.mint()))
+    [event] = sink.events
+    expected = {"jwks": "keys", "statuslist": "status_list"}.get(where, where)
+    assert (event.outcome, event.reason) == ("deny", f"{expected}_unavailable")
 
 
 def test_many_tokens_do_not_grow_memory() -> None:

@@ -178,6 +178,7 @@ def test_only_a_plain_yes_is_one(
         authenticate(stub.trusting(), issuer.token("read"))
     assert len(stub.asked) == 1
     assert "canary" not in str(caught.value) + caplog.text
+    assert caught.value.unavailable == "introspection"
     if isinstance(answer, Reply) and answer.status in (401, 403):
         assert "mend them" in caplog.text
 
@@ -231,6 +232,30 @@ def test_an_outage_is_no_answer_and_ends_by_itself(stub: Stub, authenticate: Aut
         authenticate(authenticator, token)
     stub.server.start()
     assert authenticate(authenticator, token).scopes == {"read"}
+
+
+def test_an_outage_is_in_the_log_and_fills_it_not(
+    stub: Stub, authenticate: Authenticate, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning once in some seconds, with the address and the cause."""
+    clock = FakeClock(wall=SYSTEM_CLOCK.wall())
+    authenticator, token = stub.trusting(clock=clock), issuer.token("read")
+    stub.answer = Reply(status=500)
+
+    def lines() -> list[tuple[str, str]]:
+        for _ in range(3):
+            with pytest.raises(VerificationUnavailableError):
+                authenticate(authenticator, token)
+        found = [(one.levelname, one.getMessage()) for one in caplog.records if one.name == "authsec.guard"]
+        caplog.clear()
+        return found
+
+    said = f"{stub.url}: the issuer's introspection endpoint answers with status 500 (nobody is let in meanwhile)"
+    assert lines() == [("WARNING", said)]
+    clock.advance(4.9)
+    assert lines() == []
+    clock.advance(0.1)
+    assert lines() == [("WARNING", said)]
 
 
 def test_an_endpoint_that_hangs_is_given_up(stub: Stub, authenticate: Authenticate) -> None:

@@ -206,7 +206,8 @@ def test_the_code_says_whether_there_is_nothing_no_more_or_not_this(
 
 def test_nothing_asked_for_is_nothing() -> None:
     """An empty set of scopes is not the whole delegation."""
-    assert refused(delegation(), asked=Ask(scopes=frozenset())).code == "not_covered"
+    refusal = refused(delegation(), asked=Ask(scopes=frozenset()))
+    assert (refusal.code, "in an exchange none that the subject token has" in refusal.message) == ("not_covered", True)
 
 
 @pytest.mark.parametrize("instant", [math.nan, math.inf])
@@ -235,15 +236,28 @@ def test_a_lifetime_below_a_second_is_not_a_lifetime(seconds: int) -> None:
         ((REVOKED,), "ask an operator for a new"),
         ((ELSEWHERE,), "ask for another audience"),
         ((ELSEWHERE, EMPTY), "look at the delegation and its role"),
-        ((ELSEWHERE, EMPTY, delegation()), "ask for others"),
+        ((ELSEWHERE, EMPTY, delegation()), "Ask for others"),
     ],
 )
 def test_a_refusal_says_what_to_do_next_and_discloses_nothing(delegations: tuple[Delegation, ...], words: str) -> None:
-    """The agent learns nothing about roles, delegations, permissions or other audiences."""
+    """The agent learns nothing about roles, delegations, permissions or other audiences, its own default included."""
     message = refused(*delegations, asked=ask("delete:all")).message
     assert words in message
-    for name in ("reader", "d1", "elsewhere", "read:metrics", "billing", "delete:all", "c1"):
+    for name in ("reader", "d1", "elsewhere", "read:metrics", "billing", "c1", CAPS.default_audience):
         assert name not in message
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (ask("b", "a"), "for the default audience: a, b. Ask for others"),
+        (ask("a", audience="authsec-api"), "for the audience 'authsec-api': a. Ask for others"),
+        (ask(audience="pay\nroll"), r"for the audience 'pay\nroll': ask for another audience"),
+    ],
+)
+def test_a_refusal_names_what_is_not_covered(asked: Ask, words: str) -> None:
+    """The scopes or the audience, as they were asked for, on one line."""
+    assert refused(delegation(), asked=asked).message.endswith(words)
 
 
 # Why

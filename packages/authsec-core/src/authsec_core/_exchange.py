@@ -43,9 +43,9 @@ _log = logging.getLogger("authsec.exchange")
 _STORED = 5.0  # seconds between `iat` and the reply's Date from which a token counts as one that was kept, not made
 _RETRIED = frozenset({408, 429})
 _REFUSALS = {
-    400: ("bad_request", "check AUTHSEC_AGENT_CLIENT_ID, the scope and the audience"),
+    400: ("bad_request", "check AUTHSEC_AGENT_CLIENT_ID and {asked}"),
     401: ("proof_rejected", "check AUTHSEC_AGENT_KEY or AUTHSEC_WORKLOAD_TOKEN_FILE"),
-    403: ("not_delegated", "no trust delegation of this agent covers the request: ask its operator"),
+    403: ("not_delegated", "no trust delegation of this agent covers {asked}: ask its operator"),
     404: (
         "unknown_client",
         "check AUTHSEC_AGENT_CLIENT_ID, the agent's delegations, and the path in AUTHSEC_BASE_URL",
@@ -118,7 +118,7 @@ def _steps(
             seen.got(token)
             _log.debug("granted %s for %s: scopes %s", token, request.client_id, sorted(token.scopes))
             return token
-        error, cause = _error(outcome, clock)
+        error, cause = _error(outcome, request, clock)
         pause = _pause(error, attempt, clock)
         if not _repeatable(outcome) or attempt >= rules.retries or clock.steady() + pause >= deadline:
             _log.info("exchange for %s failed: %s", request.client_id, error.code)
@@ -140,9 +140,11 @@ def _pause(error: TokenUnavailableError, attempt: int, clock: Clock) -> float:
     return max(usual, error.retry_after or 0.0) if isinstance(error, AuthorityUnreachableError) else usual
 
 
-def _error(outcome: Reply | Failure | None, clock: Clock) -> tuple[TokenUnavailableError, BaseException | None]:
+def _error(
+    outcome: Reply | Failure | None, request: DelegationRequest, clock: Clock
+) -> tuple[TokenUnavailableError, BaseException | None]:
     if isinstance(outcome, Reply):
-        return _status_error(outcome, clock), None
+        return _status_error(outcome, request, clock), None
     kind, cause = (outcome.kind, outcome.cause) if outcome else ("cut", None)
     if kind == "tls":
         return InsecureTransportError("TLS to the authority failed: check its certificate and AUTHSEC_CA_FILE."), cause
@@ -152,10 +154,11 @@ def _error(outcome: Reply | Failure | None, clock: Clock) -> tuple[TokenUnavaila
     return AuthorityUnreachableError(f"The authority {why}: check AUTHSEC_BASE_URL, then try again."), cause
 
 
-def _status_error(reply: Reply, clock: Clock) -> TokenUnavailableError:
+def _status_error(reply: Reply, request: DelegationRequest, clock: Clock) -> TokenUnavailableError:
     status = reply.status
     if status in _REFUSALS:
         reason, mend = _REFUSALS[status]
+        mend = mend.format(asked=_asked(request))
         return DelegationRefusedError(f"The authority refused ({status}): {mend}.", reason=reason, status=status)
     if status in _RETRIED or status >= 500:
         return AuthorityUnreachableError(
@@ -166,6 +169,13 @@ def _status_error(reply: Reply, clock: Clock) -> TokenUnavailableError:
             f"The authority answered {status}; redirects are not followed: set AUTHSEC_BASE_URL to the final address."
         )
     return BadReplyError(f"The authority answered {status}, which this protocol does not know: check AUTHSEC_BASE_URL.")
+
+
+def _asked(request: DelegationRequest) -> str:
+    """Return what was asked for, in words; what of it was refused stands in the reply, which is not read."""
+    named = [] if request.scopes is None else [f"scope {format_scopes(request.scopes)!r}"]
+    named += [] if request.audience is None else [f"audience {request.audience!r}"]
+    return " for ".join(named) or "the request"
 
 
 def _accept(

@@ -143,7 +143,7 @@ class RemoteKeys:
         # A failure shows that the URL did not answer, which is worth another `refresh` seconds of the old keys: not
         # more, or an idle verifier would trust them on the word of an outage that is long over.
         pace = replace(pace, grace=refresh, limit=max_age)
-        self._kept = Refreshing(_WHAT, self._renew, url=url, clock=clock, pace=pace)
+        self._kept = Refreshing(_WHAT, self._renew, url=url, clock=clock, pace=pace, name="keys")
 
     def peek(self, kid: str) -> VerifyingKey | None:
         published = self._kept.peek()

@@ -81,12 +81,21 @@ class Refreshing(Generic[T]):
         renew: Fetches it. Gets the value held so far, good or not, and raises VerificationUnavailableError for
             whatever is not a good new one.
         url: Where it comes from, for the log, which leaves out the query: a key may stand there.
+        name: What it is, for programs: `VerificationUnavailableError.unavailable`.
     """
 
     def __init__(
-        self, what: str, renew: Callable[[T | None], Steps[Fresh[T]]], *, url: str, clock: Clock, pace: Pace
+        self,
+        what: str,
+        renew: Callable[[T | None], Steps[Fresh[T]]],
+        *,
+        url: str,
+        clock: Clock,
+        pace: Pace,
+        name: str | None = None,
     ) -> None:
         self._what = what
+        self._name = name
         self._address = url.partition("?")[0]
         self._renew = renew
         self._clock = clock
@@ -140,7 +149,8 @@ class Refreshing(Generic[T]):
                 except VerificationUnavailableError as exc:
                     failure = exc
             else:
-                raise failure or VerificationUnavailableError(f"{self._what} cannot be refreshed right now: try again")
+                problem = f"{self._what} cannot be refreshed right now: try again"
+                raise failure or VerificationUnavailableError(problem, unavailable=self._name)
 
     def _next_move(
         self, find: Callable[[T], X | None], arrived: float, alone: bool, led: bool
@@ -170,6 +180,7 @@ class Refreshing(Generic[T]):
             self._adopt(fresh, sent_at, find)
         except VerificationUnavailableError as exc:
             self._put_off()
+            exc.unavailable = exc.unavailable or self._name  # it may be that of the keys, which a list needs
             # An outage that nobody notices, because old values bridge it, ends as one that everybody notices.
             _log.warning("%s: %s (what is held serves for as long as it is good)", self._address, exc.message)
             raise

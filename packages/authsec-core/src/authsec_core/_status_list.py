@@ -191,7 +191,12 @@ class StatusLists:
                 kept.used = next(self._turns)
                 return kept.latest
             latest = Refreshing(
-                _WHAT, lambda previous: self._renew(uri, previous), url=uri, clock=self._clock, pace=self._pace
+                _WHAT,
+                lambda previous: self._renew(uri, previous),
+                url=uri,
+                clock=self._clock,
+                pace=self._pace,
+                name="status_list",
             )
             self._lists[uri] = _Kept(latest, used=next(self._turns))
             self._make_room()

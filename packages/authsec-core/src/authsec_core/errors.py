@@ -195,10 +195,18 @@ class BadReplyError(TokenUnavailableError):
 
 
 class VerificationUnavailableError(AuthSecError):
-    """The keys or the status list cannot be had, so nothing can be said of the token. Answer 503."""
+    """The keys or the status list cannot be had, so nothing can be said of the token. Answer 503.
+
+    Attributes:
+        unavailable: `keys`, `status_list` or `introspection`; None where only the message says it.
+    """
 
     code = "verification_unavailable"
     retryable = True
+
+    def __init__(self, message: str, *, unavailable: str | None = None) -> None:
+        super().__init__(message)
+        self.unavailable = unavailable
 
 
 class TokenRejectedError(AuthSecError):

@@ -135,7 +135,8 @@ class MockAuthority:
             return scopes
         missing = scopes - permitted
         if missing == scopes:
-            raise DelegationRefusedError("MOCK: none of these scopes is granted.", reason="not_delegated", status=403)
+            problem = f"MOCK: nothing of scope {format_scopes(scopes)!r} is granted."
+            raise DelegationRefusedError(problem, reason="not_delegated", status=403)
         raise ScopeNotGrantedError(f"MOCK: {format_scopes(missing)} is not granted.", missing=missing)
 
 

@@ -37,6 +37,8 @@ _LARGEST_REPLY: Final = 64 * 1024  # bytes
 _MOST_KNOWN: Final = 1024  # answers that are remembered
 _LONGEST_MAX_AGE: Final = 300.0  # seconds
 _WHAT: Final = "the issuer's introspection endpoint"
+_QUIET: Final = 5.0  # seconds between two lines of the log: the usual pause between two fetches of keys
+_OUR_FAULT: Final = (400, 401, 403)  # statuses
 _COMPARED: Final = ("iss", "sub", "aud", "exp", "iat", "jti", "client_id")
 
 _log = logging.getLogger("authsec.guard")
@@ -117,6 +119,7 @@ class Introspector:
         self._terms = terms
         self._options: ClientOptions | None = None
         self._known = _Answers(terms.max_age)
+        self._quiet_until = -math.inf
 
     def check(self, text: str, token: VerifiedToken) -> None:
         """Return if the issuer says that this token is good; blocks for one request.
@@ -132,7 +135,7 @@ class Introspector:
         asked_at = self._clock.steady()
         if self._known.covers(text, asked_at):
             return
-        _judge(self._send(self._call(text, asked_at)), token)
+        self._decide(self._send(self._call(text, asked_at)), token)
         self._known.add(text, asked_at)
 
     async def acheck(self, text: str, token: VerifiedToken) -> None:
@@ -140,8 +143,22 @@ class Introspector:
         asked_at = self._clock.steady()
         if self._known.covers(text, asked_at):
             return
-        _judge(await self._asend(self._call(text, asked_at)), token)
+        self._decide(await self._asend(self._call(text, asked_at)), token)
         self._known.add(text, asked_at)
+
+    def _decide(self, reply: Reply | Failure, token: VerifiedToken) -> None:
+        try:
+            _judge(reply, token)
+        except VerificationUnavailableError as exc:
+            self._tell(logging.ERROR if getattr(reply, "status", None) in _OUR_FAULT else logging.WARNING, exc.message)
+            raise
+
+    def _tell(self, level: int, problem: str) -> None:
+        # As often as an outage of the keys is told, however many ask meanwhile. Two threads at once may both tell it.
+        now = self._clock.steady()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _QUIET
+            _log.log(level, "%s: %s (nobody is let in meanwhile)", self._url, problem)
 
     def _call(self, text: str, now: float) -> Call:
         from authsec_core._http import Call
@@ -232,24 +249,28 @@ class _Answers:
 
 
 def _judge(reply: Reply | Failure, token: VerifiedToken) -> None:
-    """Return if the reply says that the token is good. Pure, but for the log of what only an operator can mend."""
+    """Return if the reply says that the token is good. Pure."""
     from authsec_core._http import Failure
 
     if isinstance(reply, Failure):
-        raise VerificationUnavailableError(f"{_WHAT} cannot be reached ({reply.kind})") from reply.cause
-    if reply.status in (400, 401, 403):
+        raise _unavailable(f"cannot be reached ({reply.kind})") from reply.cause
+    if reply.status in _OUR_FAULT:
         # Nobody is let in, and nobody who calls can mend it.
-        _log.error("%s refuses this service's own client id and key (status %d): mend them", _WHAT, reply.status)
+        raise _unavailable(f"refuses this service's own client id and key (status {reply.status}): mend them")
     if reply.status != 200:
-        raise VerificationUnavailableError(f"{_WHAT} answers with status {reply.status}")
+        raise _unavailable(f"answers with status {reply.status}")
     said = _read(reply.body)
     if said.get("active") is False:
         raise RevokedTokenError("the issuer says that the token is not good any more")
     if said.get("active") is not True:  # not 1, not "true": whoever writes that may write anything
-        raise VerificationUnavailableError(f"{_WHAT} does not say whether the token is active")
+        raise _unavailable("does not say whether the token is active")
     for name in _COMPARED:
         if name in said and not _agree(name, said[name], token):
-            raise VerificationUnavailableError(f"{_WHAT} answers about another token: its {name} differs")
+            raise _unavailable(f"answers about another token: its {name} differs")
+
+
+def _unavailable(problem: str) -> VerificationUnavailableError:
+    return VerificationUnavailableError(f"{_WHAT} {problem}", unavailable="introspection")
 
 
 def _agree(name: str, said: Any, token: VerifiedToken) -> bool:
@@ -268,7 +289,7 @@ def _read(body: bytes) -> Mapping[str, Any]:
     except ValueError:
         said = None
     if not isinstance(said, Mapping):
-        raise VerificationUnavailableError(f"{_WHAT} does not answer in JSON")
+        raise _unavailable("does not answer in JSON")
     return said
 
 

@@ -36,7 +36,8 @@ class JsonLinesSink:
     `arecord` writes on a thread, and so does `record` where it is durable: what waits goes into the file together.
 
     Args:
-        path: Made for its owner alone (0600) if it is not there.
+        path: Made for its owner alone (0600) if it is not there. A symbolic link is refused, not followed; the folders
+            before it may be some.
         durable: Wait until the disk has it. Else a crash of the machine, not of the process, can lose what is younger
             than some seconds.
 
@@ -94,8 +95,7 @@ class JsonLinesSink:
         self._let_go()
 
     def _open(self) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-        descriptor = os.open(self._path, flags, 0o600)  # O_NONBLOCK: a pipe without a reader must not stop the start
+        descriptor = _opened(self._path)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise OSError(0, "it is not a regular file")
@@ -121,6 +121,20 @@ class JsonLinesSink:
             if self._durable:
                 os.fsync(descriptor)
         return [None] * len(lines)
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+    # O_NONBLOCK: a pipe without a reader must not stop the start. O_NOFOLLOW: who may write to the folder, and not to
+    # the file that they have in mind, must not have a service do it for them. Windows has none of the three.
+    for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOFOLLOW"):
+        flags |= getattr(os, name, 0)
+    try:
+        return os.open(path, flags, 0o600)
+    except OSError as exc:
+        if path.is_symlink():  # else it is "too many levels", or something else on another system
+            raise OSError(exc.errno, "it is a symbolic link: name the file that it leads to") from exc
+        raise
 
 
 def _line(event: AuditEvent) -> bytes:

@@ -11,7 +11,7 @@ from typing import Final, NoReturn, TypedDict
 
 from authsec_core._clock import Clock
 from authsec_core._quick import quickly
-from authsec_core.errors import AuthSecError
+from authsec_core.errors import AuthSecError, VerificationUnavailableError
 from authsec_fastapi.audit import AuditEvent, AuditSink, Outcome
 from authsec_fastapi.errors import AccessDeniedError, AuditUnavailableError
 from authsec_fastapi.principal import Principal
@@ -130,4 +130,8 @@ def caller_of(principal: Principal | None) -> Caller:
 
 def error_reason(error: AuthSecError) -> str:
     """Return why something was denied, as it goes on record."""
+    if isinstance(error, VerificationUnavailableError) and error.unavailable is not None:
+        return (
+            f"{error.unavailable}_unavailable"  # the caller is told nothing of it, so the operator has to see it here
+        )
     return error.reason if isinstance(error, AccessDeniedError) else error.code

@@ -78,9 +78,13 @@ def test_nothing_is_widened_or_lengthened(site: Site) -> None:
     assert (claims["scope"], claims["aud"]) == ("read:metrics", ["authsec-api"])
     assert claims["exp"] <= peek(token)["exp"]
     for scope in ("write:metrics", "read:records", "admin"):
-        assert refused(site.exchange(second, token, scope=scope)) == (400, "invalid_scope")
+        assert refused(narrowed := site.exchange(second, token, scope=scope)) == (400, "invalid_scope")
+        assert (scope in narrowed.text) is (
+            scope == "read:records"
+        )  # the others are none of the subject's to begin with
     assert granted(site.exchange(second, token, scope="read:metrics write:metrics"))["scope"] == "read:metrics"
-    assert refused(site.exchange(second, token, audience="payroll")) == (400, "invalid_target")
+    assert refused(elsewhere := site.exchange(second, token, audience="payroll")) == (400, "invalid_target")
+    assert "not for the audience 'payroll'" in elsewhere.json()["error_description"]
     assert granted(site.exchange(second, site.token(first, audience="payroll")))["aud"] == ["payroll"]
 
 

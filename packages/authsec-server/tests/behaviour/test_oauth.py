@@ -119,6 +119,21 @@ def test_what_cannot_be_granted_has_its_error(site: Site, form: dict[str, Any], 
     assert refused(site.oauth("token", site.onboard(), **form)) == expected
 
 
+def test_who_has_proven_themselves_hears_what_is_not_covered(site: Site) -> None:
+    """The scope or the audience is named in words that RFC 6749 allows; to anybody else not even that one exists."""
+    agent = site.onboard()
+    for asked, words in (
+        ({"scope": "read:nothing"}, "for the default audience: read:nothing."),
+        ({"resource": "https://elsewhere.example"}, "for the audience 'https://elsewhere.example'"),
+    ):
+        body = site.oauth("token", agent, **CLIENT_CREDENTIALS, **asked).json()
+        assert words in body["error_description"]
+        form = {**CLIENT_CREDENTIALS, **asked, "client_id": agent.client_id, "client_secret": "made-up"}
+        stranger = site.oauth("token", **form)
+        assert refused(stranger) == (401, "invalid_client")
+        assert not any(value in stranger.text for value in asked.values())
+
+
 def test_a_resource_is_an_audience(site: Site) -> None:
     """A token is for the API whose URI was asked for, where the delegation names it, and for no other."""
     agent = site.onboard(audiences=["https://api.example/v1", "authsec-api"])

@@ -158,16 +158,9 @@ _DELEGATION_ENDED = Refusal(
     code="delegation_ended",
     message="what was delegated to this client has expired or was revoked: ask an operator for a new trust delegation",
 )
-_NO_AUDIENCE = Refusal(
-    code="audience_not_covered",
-    message="nothing is delegated to this client for this audience: ask for another audience",
-)
 _NO_ACTIONS = Refusal(
     code="not_covered",
     message="what is delegated to this client allows no action: ask an operator to look at the delegation and its role",
-)
-_NO_SCOPES = Refusal(
-    code="not_covered", message="none of these scopes is delegated to this client for this audience: ask for others"
 )
 
 
@@ -216,7 +209,7 @@ def _verdict(standing: Standing, ask: Ask, caps: Caps, findings: list[_Finding])
         return _REVOKED if standing.state == "revoked" else _DISABLED
     giving = [finding for finding in findings if finding.failed is None]
     if not giving:
-        return _refusal({finding.failed for finding in findings})
+        return _refusal({finding.failed for finding in findings}, ask)
     wanted = caps.default_ttl if ask.ttl is None else ask.ttl
     return Grant(
         scopes=_NOTHING.union(*[finding.scopes for finding in giving]),
@@ -227,12 +220,29 @@ def _verdict(standing: Standing, ask: Ask, caps: Caps, findings: list[_Finding])
     )
 
 
-def _refusal(failed: set[Check | None]) -> Refusal:
+def _refusal(failed: set[Check | None], ask: Ask) -> Refusal:
     """Return the refusal of whichever delegation came nearest to giving something."""
-    for check, refusal in (("scopes", _NO_SCOPES), ("actions", _NO_ACTIONS), ("audience", _NO_AUDIENCE)):
-        if check in failed:
-            return refusal
+    if "scopes" in failed:
+        return Refusal(code="not_covered", message=_no_scopes(ask))
+    if "actions" in failed:
+        return _NO_ACTIONS
+    if "audience" in failed:
+        message = f"nothing is delegated to this client for {_for_whom(ask)}: ask for another audience"
+        return Refusal(code="audience_not_covered", message=message)
     return _NO_DELEGATION if failed.isdisjoint(_ENDED) else _DELEGATION_ENDED
+
+
+def _no_scopes(ask: Ask) -> str:
+    if not ask.scopes:  # as an exchange leaves it, where the subject token has none of those that were asked for
+        return "no scope is asked for, or in an exchange none that the subject token has: ask for one that it has"
+    return (
+        f"none of these scopes is delegated to this client for {_for_whom(ask)}: {_listed(ask.scopes)}. Ask for others"
+    )
+
+
+def _for_whom(ask: Ask) -> str:
+    # As repr has it: a name from afar stays on its line. The default's name is not one that the client has said.
+    return "the default audience" if ask.audience is None else f"the audience {ask.audience!r}"
 
 
 def _line(finding: _Finding, ask: Ask, caps: Caps) -> Line:

@@ -222,7 +222,8 @@ def bounded(subject: Subject, ask: Ask, actor: Standing, moment: Moment, caps: C
     if bounds.audiences is not None:
         audience = bounds.audiences[0] if audience is None else audience
         if audience not in bounds.audiences:
-            raise RefusedError("audience_not_covered", "the subject token is for another audience: ask for its own")
+            problem = f"the subject token is not for the audience {audience!r}: ask for its own"
+            raise RefusedError("audience_not_covered", problem)
     if bounds.scopes is not None:
         scopes = bounds.scopes if scopes is None else scopes & bounds.scopes
     ttl = min(caps.default_ttl if ask.ttl is None else ask.ttl, int(bounds.ends_at - moment.at))
