@@ -71,7 +71,12 @@ async def _checkpoint(url: str) -> None:
 @contextmanager
 def served(database: str) -> Iterator[Server]:
     """Lend a server that logs at DEBUG, on a database of this kind."""
-    environ = {"AUTHSEC_SERVER_LOG_LEVEL": "DEBUG", "AUTHSEC_SERVER_LOG_FORMAT": "json"}
+    environ = {
+        "AUTHSEC_SERVER_LOG_LEVEL": "DEBUG",
+        "AUTHSEC_SERVER_LOG_FORMAT": "json",
+        "AUTHSEC_SERVER_DATABASE_TIMEOUT": "30",
+        "AUTHSEC_SERVER_REQUEST_TIMEOUT": "60",
+    }
     if database == "sqlite":
         with DevAuthority(environ=environ) as authority:
             yield Server(authority, authority.data_dir)

