@@ -59,7 +59,7 @@ def run(tmp_path: Path, environment: dict[str, str]) -> Run:
             env=environment | extra,
             capture_output=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=300,
             check=False,
         )
 

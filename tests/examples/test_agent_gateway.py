@@ -568,7 +568,7 @@ def in_bash(script: str, folder: Path, environment: dict[str, str] | None = None
         env=environment,
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
