@@ -155,6 +155,7 @@ LAYERS: dict[str, frozenset[str]] = {
             "_flight",
             "_http",
             "_jwks",
+            "_opentelemetry",
             "_recent",
             "_refreshing",
             "_status_list",
