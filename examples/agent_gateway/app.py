@@ -20,6 +20,7 @@ from agent_gateway.agents import Event, Finished, Support
 from agent_gateway.answers import EventStream, Question, add_error_handlers
 from agent_gateway.edge import BodyLimit, SafeHeaders
 from agent_gateway.orders import OrderBook
+from agent_gateway.reloading import RELOAD_PATH, reloaded
 from agent_gateway.tools import support_tools
 from authsec_fastapi import AuthSecGuard, AuthSecMiddleware, Conversations, Principal, TokenMissingError
 
@@ -102,9 +103,9 @@ def create_app(
         turn = support.turn(caller, question.message, conversation)
         return EventStream(turn, conversation=conversation, realm=guard.realm)
 
-    @app.post("/admin/reload")
+    @app.post(RELOAD_PATH)
     def reload(_caller: Caller) -> dict[str, Any]:
-        policy = guard.reload_policy()
+        policy = reloaded(guard)
         return {"reloaded": True, "roles": sorted(policy.roles), "tools": sorted(policy.tools)}
 
     return app

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from agent_gateway.orders import AlreadyRefundedError, OrderBook
+from agent_gateway.reloading import reloaded
 from authsec_core.errors import ConfigurationError
 from authsec_fastapi import AuthSecGuard, Principal
 
@@ -33,7 +34,7 @@ def support_tools(orders: OrderBook, guard: AuthSecGuard) -> list[Callable[..., 
     def reload_policy() -> str:
         """Read the rules of who may do what anew from their file."""
         try:
-            policy = guard.reload_policy()
+            policy = reloaded(guard)
         except ConfigurationError:
             # What is wrong with the file is for an operator, not for a model.
             return json.dumps({"error": "The policy could not be read. The old one still holds."})

@@ -414,6 +414,23 @@ def test_a_broken_policy_is_not_taken(gateway: Open, world: World) -> None:
     assert place.ask(agent, "Show my orders")["tools_used"] == ["my_orders"]
 
 
+@pytest.mark.parametrize("rule", ["", "- {path: /admin/reload, methods: [POST], public: true}"], ids=["none", "public"])
+def test_a_policy_that_nobody_could_reload_is_not_taken(gateway: Open, world: World, rule: str) -> None:
+    """By the route it is a 409 that says what is missing; by the tool a refusal. The old one goes on, and is mended."""
+    admin = world.token("admin")
+    place = gateway(lambda _body: call("reload_policy"), "It was not.")
+    whole = place.policy.read_text(encoding="utf-8")
+    closed = "- {path: /admin/reload, methods: [POST], action: admin}"
+    place.policy.write_text(whole.replace(closed, rule), encoding="utf-8")
+    refused = place.post("/admin/reload", admin)
+    assert refused.status_code == 409
+    assert "a rule for POST /admin/reload" in refused.json()["detail"]
+    place.ask(admin, "Reload the policy")
+    assert "The old one still holds" in place.model.tool_results[-1]
+    place.policy.write_text(whole, encoding="utf-8")
+    assert place.post("/admin/reload", admin).status_code == 200
+
+
 def test_a_new_policy_is_taken(gateway: Open, world: World) -> None:
     """After a reload the next turn goes by the new rules."""
     place, admin, agent = gateway(), world.token("admin"), world.token("agent")

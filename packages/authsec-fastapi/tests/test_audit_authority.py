@@ -20,6 +20,8 @@ from guard_support import Issuer, bearer, behind
 from authsec_core import ConfigurationError
 from authsec_core.testing import FakeClock, LoopbackServer, Raw, Reply, Request, assert_no_secret
 from authsec_fastapi import AuditEvent, AuditSink, AuditUnavailableError, AuthoritySink
+from authsec_fastapi import authority_sink as module
+from authsec_fastapi._grouping import Patience
 from authsec_fastapi.testing import AuditSinkContract
 from authsec_server.testing import RunningAuthority
 
@@ -153,6 +155,70 @@ def test_who_waits_meanwhile_goes_together(stub: Stub, server: LoopbackServer) -
 
     asyncio.run(put())
     assert stub.sizes == [1, 100, 50]
+    sink.close()
+
+
+STRANGER: dict[str, Any] = {"outcome": "deny", "reason": "token_missing"}
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    never = threading.Event()
+    while not condition():
+        never.wait(0.005)
+
+
+def test_strangers_alone_cause_few_requests(
+    stub: Stub, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some of them, one in a while; a caller who has proven something takes along who waits, and never waits."""
+    monkeypatch.setattr(module, "_STRANGERS", Patience(pause=3600.0, burst=2))
+    sink = sink_at(server, clock=FakeClock())
+    for _ in range(3):
+        sink.record(event(**STRANGER))
+    assert stub.sizes == [1, 1, 1]
+    waiting = [threading.Thread(target=sink.record, args=[event(**STRANGER)]) for _ in range(4)]
+    for thread in waiting:
+        thread.start()
+    _until(lambda: len(sink._grouped._patient) == 4)
+    sink.record(event(outcome="deny", reason="insufficient_scope", subject="ada"))
+    for thread in waiting:
+        thread.join()
+    assert stub.sizes == [1, 1, 1, 5]
+    assert [one.get("subject") for one in stub.events.values()][3] == "ada"
+    sink.close()
+
+
+def test_strangers_wait_no_longer_than_the_pause(
+    stub: Stub, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else has to come along: what they were denied is on record all the same."""
+    monkeypatch.setattr(module, "_STRANGERS", Patience(pause=0.05, burst=1))
+    sink = sink_at(server)
+    for _ in range(5):
+        sink.record(event(**STRANGER))
+    assert len(stub.events) == 5
+    sink.close()
+
+
+def test_a_flood_of_strangers_takes_no_place_from_others(
+    stub: Stub, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests' worth of them wait; of more the service hears that they are not on record, and they stay denied."""
+    monkeypatch.setattr(module, "_STRANGERS", Patience(pause=3600.0, burst=0))
+    sink = sink_at(server, clock=FakeClock())
+
+    async def flood() -> list[BaseException | None]:
+        await sink.arecord(event(**STRANGER))
+        crowd = [asyncio.create_task(sink.arecord(event(**STRANGER))) for _ in range(250)]
+        await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
+        for _ in range(3):  # each takes 99 along
+            await sink.arecord(event(subject="ada"))
+        return await asyncio.gather(*crowd, return_exceptions=True)
+
+    came = asyncio.run(flood())
+    assert sum(isinstance(one, AuditUnavailableError) for one in came) == 50
+    assert sum(one is None for one in came) == 200
+    assert stub.sizes == [1, 100, 100, 3]
     sink.close()
 
 

@@ -121,6 +121,27 @@ def test_routes_do_not_get_lost(path: Path) -> None:
     assert len(guard.reload_policy().routes) == 1
 
 
+def test_the_application_may_refuse_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What `check` raises is told like any other reason; it sees the new policy before that counts."""
+    guard, seen = issuer.guard(policy=path), list[Policy]()
+
+    def check(policy: Policy) -> None:
+        seen.append(policy)
+        assert guard.policy == old
+        if "refund" in policy.tools:
+            raise ConfigurationError("no refunds here")
+
+    old = guard.policy
+    assert guard.reload_policy(check=check) == old
+    path.write_text(NEW)
+    with pytest.raises(ConfigurationError, match=r"^the policy stays as it was: no refunds here$"):
+        guard.reload_policy(check=check)
+    assert guard.policy == old
+    assert seen == [old, load_policy(path)]
+    assert "no refunds here" in caplog.text
+    assert guard.reload_policy() == seen[1]
+
+
 def test_there_has_to_be_a_file() -> None:
     """A policy that a program made is not read anew, nor is none, and what is no path is refused at start."""
     for guard in (issuer.guard(), issuer.guard(policy=Policy(roles={"a": frozenset({"b"})}))):

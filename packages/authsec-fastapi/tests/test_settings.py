@@ -110,6 +110,42 @@ def test_the_keys_of_one_issuer_are_not_those_of_another(setenv: Any, name: str)
     assert GuardSettings(issuer="https://a.example").issuer == "https://a.example"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PROFILE", "oidc"),
+        ("ROLES_CLAIM", "nickname"),
+        ("SCOPES_CLAIM", "scp"),
+        ("REVOCATION", "when-present"),
+        ("CA_FILE", "private.pem"),
+        ("ALLOW_HTTP", "true"),
+    ],
+)
+def test_what_was_said_of_one_issuer_does_not_open_the_door_to_another(
+    setenv: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str
+) -> None:
+    """How to read tokens, and how strictly, holds for the issuer that it was set beside; so also between two layers."""
+    setenv(ISSUER="https://a.example", AUDIENCE="api", **{name: value})
+    with pytest.raises(ConfigurationError, match=rf"\(AUTHSEC_GUARD_{name}\) was set for another issuer"):
+        GuardSettings(issuer="https://b.example")
+    assert GuardSettings(issuer="https://a.example").set_by[name.lower()] == "environment"
+    (tmp_path / ".env").write_text(f"AUTHSEC_GUARD_ISSUER=https://c.example\nAUTHSEC_GUARD_{name}={value}\n")
+    monkeypatch.delenv(f"AUTHSEC_GUARD_{name}")
+    setenv(ENV_FILE=str(tmp_path / ".env"))
+    with pytest.raises(ConfigurationError, match="was set for another issuer"):
+        GuardSettings()
+
+
+def test_what_is_the_services_own_holds_for_every_issuer(setenv: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of its API and its patience, and what was set beside no issuer at all."""
+    setenv(ISSUER="https://a.example", AUDIENCE="api", LEEWAY="9", JWKS_MAX_AGE="7200", REMEMBER="7")
+    trusted = one(issuer="https://b.example")
+    assert (trusted.audience, trusted.leeway, trusted.jwks_max_age, trusted.remember) == (("api",), 9.0, 7200.0, 7)
+    monkeypatch.delenv("AUTHSEC_GUARD_ISSUER")
+    setenv(ROLES_CLAIM="roles_of_the_shop")
+    assert one(issuer="https://b.example").roles_claim == "roles_of_the_shop"
+
+
 def test_several_issuers_are_a_list_of_terms(setenv: Any) -> None:
     """JSON with the names of `TrustedIssuer`; what is written there is checked as strictly as arguments are."""
     setenv(

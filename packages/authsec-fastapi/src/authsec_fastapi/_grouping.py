@@ -7,19 +7,37 @@ no longer wait. It knows nothing of files and of requests.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import TypeAlias
 
+from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._fork import renew_after_fork
 from authsec_fastapi.errors import AuditUnavailableError
 
-__all__ = ["Grouped", "Outcome"]
+__all__ = ["Grouped", "Outcome", "Patience"]
 
 Outcome: TypeAlias = "BaseException | None"
 """What became of one of those that were written together: None is good."""
+
+_Item: TypeAlias = "tuple[bytes, Future[None]]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How seldom there is a write of nothing but what can wait.
+
+    Attributes:
+        pause: Seconds from one to the next, where there were many.
+        burst: How many there may be without a pause.
+    """
+
+    pause: float
+    burst: int
 
 
 class Grouped:
@@ -29,58 +47,76 @@ class Grouped:
         write: Writes some, and returns what became of each, or raises what became of all.
         most: How many it takes at once.
         largest: How many bytes it takes at once, unless it is one.
-        waiting: How many may wait: at least two.
+        waiting: How many may wait: at least two. Of those that can wait, twice as many as go into one write.
+        patience: None makes no difference between what can wait and the rest.
     """
 
     def __init__(
-        self, write: Callable[[Sequence[bytes]], Sequence[Outcome]], *, most: int, largest: int, waiting: int
+        self,
+        write: Callable[[Sequence[bytes]], Sequence[Outcome]],
+        *,
+        most: int,
+        largest: int,
+        waiting: int,
+        patience: Patience | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._write = write
         self._most, self._largest, self._waiting = most, largest, waiting
+        self._patience = patience
+        self._clock = clock
+        self._next_at = -math.inf  # from when on there may be a write of nothing but what can wait
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
         """Leave the parent what waits there: nobody waits for it here."""
-        self._queue: deque[tuple[bytes, Future[None]]] = deque()
-        self._lock = threading.Lock()  # guards the queue, and whether the thread is to look at it again
+        self._queue: deque[_Item] = deque()
+        self._patient: deque[_Item] = deque()
+        # Guards both queues, and whether the thread is to look at them again; notified of what cannot wait.
+        self._changed = threading.Condition()
         self._is_writing = False
 
-    def write(self, item: bytes, *, yields: bool = False) -> None:
+    def write(self, item: bytes, *, yields: bool = False, patient: bool = False) -> None:
         """Return once it is written.
 
         Args:
             yields: It leaves half of the places to what does not.
+            patient: It can wait: it goes behind the others into the same write, or with its like once there may be one.
 
         Raises:
             AuditUnavailableError: It is not.
         """
-        _settle(self._submit(item, yields).exception())
+        _settle(self._submit(item, yields, patient).exception())
 
-    async def awrite(self, item: bytes, *, yields: bool = False) -> None:
+    async def awrite(self, item: bytes, *, yields: bool = False, patient: bool = False) -> None:
         """Do what `write` does, without blocking the loop."""
-        future = self._submit(item, yields)
+        future = self._submit(item, yields, patient)
         waiter = asyncio.wrap_future(future)
         waiter.add_done_callback(_look_at)
         await asyncio.wait({waiter})  # which does not cancel it together with who waits
         _settle(future.exception())
 
-    def _submit(self, item: bytes, yields: bool) -> Future[None]:
+    def _submit(self, item: bytes, yields: bool, patient: bool) -> Future[None]:
         future: Future[None] = Future()
-        with self._lock:
-            if len(self._queue) >= (self._waiting // 2 if yields else self._waiting):
+        waits = patient and self._patience is not None
+        queue, places = (self._patient, 2 * self._most) if waits else (self._queue, self._waiting)
+        with self._changed:
+            if len(queue) >= (places // 2 if yields and not waits else places):
                 raise AuditUnavailableError("Too many events wait to be put on record.")
-            self._queue.append((item, future))
+            queue.append((item, future))
             if not self._is_writing:
-                self._start()
+                self._start(queue)
+            elif not waits:
+                self._changed.notify()
         return future
 
-    def _start(self) -> None:
+    def _start(self, queue: deque[_Item]) -> None:
         try:
             # Not a daemon: what was handed over is written before the process ends.
             threading.Thread(target=self._run, name="authsec-audit", daemon=False).start()
         except RuntimeError as exc:  # the process ends, or has no thread left
-            self._queue.pop()
+            queue.pop()
             raise AuditUnavailableError("No thread can be had that puts events on record.") from exc
         self._is_writing = True
 
@@ -96,17 +132,26 @@ class Grouped:
                 else:
                     future.set_exception(outcome)
 
-    def _next(self) -> list[tuple[bytes, Future[None]]]:
-        with self._lock:
-            batch: list[tuple[bytes, Future[None]]] = []
+    def _next(self) -> list[_Item]:
+        with self._changed:
+            if self._patient and not self._queue:
+                self._pause()
+            batch: list[_Item] = []
             size = 0
-            while self._queue and len(batch) < self._most:
-                size += len(self._queue[0][0])
+            while (queue := self._queue or self._patient) and len(batch) < self._most:
+                size += len(queue[0][0])
                 if batch and size > self._largest:
                     break
-                batch.append(self._queue.popleft())
+                batch.append(queue.popleft())
             self._is_writing = bool(batch)
             return batch
+
+    def _pause(self) -> None:
+        """Wait until there may be a write of nothing but what can wait, or something comes that cannot."""
+        assert self._patience is not None
+        if not self._changed.wait_for(lambda: bool(self._queue), self._next_at - self._clock.steady()):
+            pause, now = self._patience.pause, self._clock.steady()
+            self._next_at = max(self._next_at, now - self._patience.burst * pause) + pause
 
 
 def _look_at(waiter: asyncio.Future[None]) -> None:

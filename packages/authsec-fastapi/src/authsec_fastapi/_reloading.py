@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -77,8 +77,11 @@ class Reloading:
             except ConfigurationError as exc:
                 raise ConfigurationError(f"the static token's role: {exc.message}") from None
 
-    def reload(self, judge: Judge) -> Policy:
+    def reload(self, judge: Judge, check: Callable[[Policy], None] | None = None) -> Policy:
         """Read the file anew, have the judge go by its policy and return it. Blocks on the disk.
+
+        Args:
+            check: Looks at the new policy first, with the lock held.
 
         Raises:
             ConfigurationError: It cannot take the place of the one in force, which stays.
@@ -86,6 +89,8 @@ class Reloading:
         with self._lock:
             try:
                 policy = self._successor(judge.policy)
+                if check is not None:
+                    check(policy)
             except ConfigurationError as exc:
                 _log.error("the policy stays as it was: %s", exc.message)
                 raise ConfigurationError(f"the policy stays as it was: {exc.message}") from exc

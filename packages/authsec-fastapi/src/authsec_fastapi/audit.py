@@ -79,6 +79,11 @@ class AuditEvent:
         """
         return self.outcome == "deny"
 
+    @property
+    def is_of_a_stranger(self) -> bool:
+        """Whether it is a denial of somebody who presented no good token. Anybody can cause these, and any number."""
+        return self.outcome == "deny" and self.subject is None
+
     def to_dict(self) -> dict[str, Any]:
         """Return what is known, as JSON has it, and the `time` for people; what is too long is cut."""
         return _shown(self, _USUAL)

@@ -1,8 +1,9 @@
 """Events in the authority's hash-chained audit, beside its own. Each is there, durable, before `record` returns.
 
 The service is an agent at the authority, with a key and a delegation for the scope `audit:report`; what it may report
-and what becomes of that is for the authority. What waits while a request is out goes together in the next one. What is
-sent again after a lost answer is on record once, because the authority knows an event by its id.
+and what becomes of that is for the authority. What waits while a request is out goes together in the next one; denials
+of strangers go along with the others, or seldom. What is sent again after a lost answer is on record once, because the
+authority knows an event by its id.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core.errors import AuthSecError
 from authsec_core.wire import AUDIT_EVENTS_PATH, WireError, json_object
-from authsec_fastapi._grouping import Grouped, Outcome
+from authsec_fastapi._grouping import Grouped, Outcome, Patience
 from authsec_fastapi.audit import AuditEvent
 from authsec_fastapi.errors import AuditUnavailableError
 
@@ -31,6 +32,9 @@ __all__ = ["AuthoritySink"]
 _MOST: Final = 100  # events of one request, as the authority has it
 _LARGEST: Final = 98304  # bytes of one request; the authority takes 131072 unless it is told otherwise
 _WAITING: Final = 2048
+# What strangers alone can make a service report: in a minute some 90 requests. The authority's usual limit for one
+# client is 50 a second, so that they cannot use it up.
+_STRANGERS: Final = Patience(pause=1.0, burst=30)
 _REPLY_LIMIT: Final = 4096  # bytes
 _REPEATED: Final = frozenset({408, 429})
 _ONE_IS_WRONG: Final = frozenset({400, 413})
@@ -95,7 +99,9 @@ class AuthoritySink:
         self._timeout, self._retries = config.timeout, config.retries
         self._clock = clock
         self._pool = Pool(Options(config, "authsec-fastapi"), transport)
-        self._grouped = Grouped(self._report, most=_MOST, largest=_LARGEST, waiting=_WAITING)
+        self._grouped = Grouped(
+            self._report, most=_MOST, largest=_LARGEST, waiting=_WAITING, patience=_STRANGERS, clock=clock
+        )
 
     def record(self, event: AuditEvent) -> None:
         """Return once the event is in the authority's audit.
@@ -103,11 +109,11 @@ class AuthoritySink:
         Raises:
             AuditUnavailableError: It is not, as far as we have heard.
         """
-        self._grouped.write(_encoded(event), yields=event.yields)
+        self._grouped.write(_encoded(event), yields=event.yields, patient=event.is_of_a_stranger)
 
     async def arecord(self, event: AuditEvent) -> None:
         """Do what `record` does, without blocking the loop."""
-        await self._grouped.awrite(_encoded(event), yields=event.yields)
+        await self._grouped.awrite(_encoded(event), yields=event.yields, patient=event.is_of_a_stranger)
 
     def close(self) -> None:
         """Close the connection; what is recorded after it fails. May be called twice."""

@@ -132,16 +132,20 @@ class AuthSecGuard:
         """The policy in force. Take it once where several answers have to go together."""
         return self.judge.policy
 
-    def reload_policy(self) -> Policy:
+    def reload_policy(self, *, check: Callable[[Policy], None] | None = None) -> Policy:
         """Read the policy's file anew, put it in force for each decision from now on, and return it.
 
         Blocks on the disk: call it from a route that is no coroutine, or by `asyncio.to_thread`.
 
+        Args:
+            check: Looks at the new policy before it is in force, one at a time, and raises ConfigurationError where the
+                application cannot do with it.
+
         Raises:
-            ConfigurationError: It cannot be read, is no policy, lacks a role or an action that a route asks for, or
-                has lost all routes. The policy that was in force stays.
+            ConfigurationError: It cannot be read, is no policy, lacks a role or an action that a route asks for, has
+                lost all routes, or `check` refuses it. The policy that was in force stays.
         """
-        return self._reloading.reload(self.judge)
+        return self._reloading.reload(self.judge, check)
 
     def require(self, *scopes: str, role: str | None = None, action: str | None = None) -> CallerDependency:
         """Return a dependency for `Depends(…)` that lets in who has all of these, and hands on who that is.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NoReturn
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -25,6 +25,19 @@ from authsec_fastapi.static_token import StaticToken
 
 __all__ = ["GuardSettings"]
 
+# What says whose keys to trust, how to read their tokens and how strictly: where it was right for one issuer, it may
+# open the door to another's. Durations are the service's own patience, whoever the issuer is.
+_OF_ONE_ISSUER: Final = (
+    "jwks_url",
+    "profile",
+    "roles_claim",
+    "scopes_claim",
+    "revocation",
+    "ca_file",
+    "allow_http",
+    "client_key",
+    "introspection_url",
+)
 _Seconds = Annotated[float | None, Field(gt=0, le=86400, allow_inf_nan=False)]
 
 
@@ -237,11 +250,14 @@ class GuardSettings(BaseSettings):
 
 
 def _refuse_terms_of_another(made: GuardSettings, layers: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse to take the keys of one issuer for those of another, and to carry a client key there."""
-    for name in ("jwks_url", "client_key", "introspection_url"):
+    """Refuse to take what was said of one issuer for true of another, and to carry a client key there."""
+    for name in _OF_ONE_ISSUER:
         beside = layers.get(made.set_by.get(name, ""), {}).get("issuer")
         if made.issuer is not None and beside not in (None, made.issuer):
-            raise ConfigurationError(f"{named(name)} was set for another issuer: pass {name}= beside issuer=")
+            raise ConfigurationError(
+                f"{named(name)} was set for another issuer: pass {name}= beside issuer=, to the guard or in a "
+                "TrustedIssuer, or unset it"
+            )
 
 
 def _explain(exc: ValidationError) -> str:
