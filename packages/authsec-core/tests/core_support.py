@@ -60,7 +60,7 @@ __all__ = [
 ]
 
 CLIENT_ID = "7b1c3f5e-2a4d-4c6b-8e9f-0a1b2c3d4e5f"
-PATIENT = 20.0  # seconds that a test waits for what must happen at once, before it fails
+PATIENT = 60.0  # seconds that a test waits for what must happen at once, before it fails
 AnyClient: TypeAlias = "AuthSecClient | AsyncAuthSecClient"
 AnyVault: TypeAlias = "AgentVaultSync | AgentVault"
 Kind: TypeAlias = Literal["sync", "async"]
