@@ -113,6 +113,7 @@ LAYERS: dict[str, frozenset[str]] = {
         {
             "_clock",
             "_deadline",
+            "_error",
             "_fork",
             "_origin",
             "_origins",
@@ -123,6 +124,7 @@ LAYERS: dict[str, frozenset[str]] = {
             "_version",
             "errors",
             "scopes",
+            "vault_errors",
             "vault_scopes",
             "vault_values",
             "token",

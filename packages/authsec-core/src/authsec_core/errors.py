@@ -44,8 +44,21 @@ the body of a server's reply.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from authsec_core._error import AuthSecError
+from authsec_core.vault_errors import (
+    ApprovalRequiredError,
+    SecretNotFoundError,
+    VaultConflictError,
+    VaultError,
+    VaultInsecureTransportError,
+    VaultRateLimitedError,
+    VaultReplyError,
+    VaultRequestError,
+    VaultScopeDeniedError,
+    VaultTokenExhaustedError,
+    VaultUnauthorizedError,
+    VaultUnavailableError,
+)
 
 __all__ = [
     "ApprovalRequiredError",
@@ -84,39 +97,6 @@ __all__ = [
     "WrongAudienceError",
     "WrongIssuerError",
 ]
-
-
-class AuthSecError(Exception):
-    """The root of the tree: catch it to catch everything that authsec raises on purpose.
-
-    Attributes:
-        code: A stable snake_case name for programs; it never changes between releases.
-        retryable: Whether the same call can succeed later with nothing mended.
-    """
-
-    code: ClassVar[str] = "authsec_error"
-    retryable: ClassVar[bool] = False
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-    def again(self) -> AuthSecError:
-        """Return an equal error with the same cause and no traceback, so that each waiter can raise its own."""
-        twin = _remake(type(self), self.args, self.__dict__)
-        twin.__cause__ = self.__cause__
-        return twin
-
-    def __reduce__(self) -> tuple[Callable[..., AuthSecError], tuple[object, ...]]:
-        # BaseException's own calls the class with `args` alone, which those with keyword-only arguments refuse.
-        return _remake, (type(self), self.args, self.__dict__)
-
-
-def _remake(kind: type[AuthSecError], args: tuple[object, ...], attributes: dict[str, object]) -> AuthSecError:
-    twin = kind.__new__(kind)
-    twin.args = args
-    twin.__dict__.update(attributes)
-    return twin
 
 
 class ConfigurationError(AuthSecError):
@@ -294,131 +274,3 @@ class DownstreamUnavailableError(DownstreamError):
 
     code = "downstream_unavailable"
     retryable = True
-
-
-class VaultError(AuthSecError):
-    """The vault did not do what it was asked."""
-
-    code = "vault_error"
-
-
-class VaultUnauthorizedError(VaultError):
-    """The agent key or the vault token is not good, or not any more: get another one."""
-
-    code = "vault_unauthorized"
-
-
-class VaultScopeDeniedError(VaultError):
-    """No scope of the credential allows this, or it may not be used from here. Asking again will not help.
-
-    Attributes:
-        scopes: Those that would allow it, as far as scopes decide.
-    """
-
-    code = "vault_scope_denied"
-
-    def __init__(self, message: str, *, scopes: frozenset[str] = frozenset()) -> None:
-        super().__init__(message)
-        self.scopes = scopes
-
-
-class SecretNotFoundError(VaultError):
-    """There is no such secret, or no such version of it."""
-
-    code = "secret_not_found"
-
-
-class ApprovalRequiredError(VaultError):
-    """Somebody has to approve first.
-
-    Attributes:
-        approval_id: What they approve, and what to ask with again once they have. None where a secret was asked for
-            with a credential that nobody approved for it: ask for a token for that secret.
-        good_from: Epoch seconds: from when on the token can be had, where all have approved it and it has to wait.
-        scopes: What to ask for a token with, where a secret was asked for.
-    """
-
-    code = "approval_required"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        approval_id: str | None = None,
-        good_from: float | None = None,
-        scopes: frozenset[str] = frozenset(),
-    ) -> None:
-        super().__init__(message)
-        self.scopes = scopes
-        self.approval_id = approval_id
-        self.good_from = good_from
-
-
-class VaultTokenExhaustedError(VaultError):
-    """The token was used as often as it could be: ask for another one."""
-
-    code = "vault_token_exhausted"
-
-
-class VaultConflictError(VaultError):
-    """What is there now does not go with what was asked: somebody else changed it meanwhile."""
-
-    code = "vault_conflict"
-
-
-class VaultRequestError(VaultError):
-    """The vault cannot make sense of the request.
-
-    Attributes:
-        lines: Of an import, the numbers of the lines that could not be read.
-    """
-
-    code = "vault_bad_request"
-
-    def __init__(self, message: str, *, lines: tuple[int, ...] = ()) -> None:
-        super().__init__(message)
-        self.lines = lines
-
-
-class VaultRateLimitedError(VaultError):
-    """The vault was asked too often.
-
-    Attributes:
-        retry_after: Seconds that it asked us to wait, if it did.
-    """
-
-    code = "vault_rate_limited"
-    retryable = True
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class VaultUnavailableError(VaultError):
-    """The vault did not answer, or answered 408 or 5xx. Try again later.
-
-    A use of a token that can be used only so often may have been counted all the same.
-
-    Attributes:
-        retry_after: Seconds that it asked us to wait, if it did.
-    """
-
-    code = "vault_unavailable"
-    retryable = True
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class VaultInsecureTransportError(VaultError):
-    """TLS to the vault could not be established or verified. Never retried, never downgraded."""
-
-    code = "vault_insecure_transport"
-
-
-class VaultReplyError(VaultError):
-    """The vault's answer is not one to what was asked."""
-
-    code = "vault_bad_reply"
