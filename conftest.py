@@ -26,9 +26,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Give property tests all the time they need: a busy machine is no failure."""
     if config.pluginmanager.has_plugin("hypothesispytest"):
-        from hypothesis import settings
+        from hypothesis import HealthCheck, settings
 
-        settings.register_profile("authsec", settings.default, deadline=None)
+        slow = [HealthCheck.too_slow]
+        settings.register_profile("authsec", settings.default, deadline=None, suppress_health_check=slow)
         settings.load_profile("authsec")
 
 

@@ -197,7 +197,8 @@ def _install_gateway(session: nox.Session, groups: Sequence[str] = ()) -> None:
 _PACKAGES_TESTS = [f"packages/{package}/tests" for package in PACKAGES]
 _ELSEWHERE = ["--ignore=tests/examples", "--ignore=tests/browser"]  # what needs a framework, or a browser
 # Neighbours share a server: each process has one half of the list, and when it is done takes from the end of the other.
-_IN_TWO = ["-n", "2", "--dist", "worksteal"]
+# Property tests ask the same each time: no change is judged by what it did not touch. Plain `pytest` explores.
+_IN_TWO = ["-n", "2", "--dist", "worksteal", "--hypothesis-seed", "0"]
 # Coverage, the hundreds of `kill -9`, requests that are made up, several servers, the second database, and what is
 # asked of files: pages, manifests, the sources themselves.
 _WITHOUT_WHAT_TAKES_LONG = [

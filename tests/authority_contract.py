@@ -77,7 +77,7 @@ class Subject:
         if proof:
             headers["Authorization"] = proof
         url = self.base_url + (path or DELEGATION_TOKEN_PATH)
-        return httpx.request(method, url, params=more, headers=headers, verify=_BARE, trust_env=False)
+        return httpx.request(method, url, params=more, headers=headers, verify=_BARE, trust_env=False, timeout=60.0)
 
 
 class AuthorityContract:

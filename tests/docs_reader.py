@@ -68,7 +68,7 @@ class Place:
                 stdout=said,
                 stderr=said,
                 check=False,
-                timeout=240,
+                timeout=600,
             )
         text = (self.folder / "said.txt").read_text(encoding="utf-8", errors="replace")
         assert done.returncode == 0, f"{text[-4000:]}\n---\n{script}"
@@ -95,7 +95,7 @@ class Serving:
         self._until, self._waited = until, threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        if not (self._waited.wait(60) and any(until in line for line in self.said)):
+        if not (self._waited.wait(120) and any(until in line for line in self.said)):
             self.stop()
             raise AssertionError(f"{line} did not say {until}: {self.said}")
 
@@ -110,7 +110,7 @@ class Serving:
     def stop(self) -> None:
         """End it in order."""
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(60)
         self._reader.join(30)
         if self._process.stdout is not None:
             self._process.stdout.close()

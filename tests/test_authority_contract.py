@@ -52,7 +52,12 @@ def real(request: pytest.FixtureRequest) -> Iterator[Subject]:
         return
     with (
         LocalPostgres(fsync=False) as server,
-        RunningAuthority(clock=(clock := FakeClock()), database_url=server.create_database()) as authority,
+        RunningAuthority(
+            clock=(clock := FakeClock()),
+            database_url=server.create_database(),
+            database_timeout=30.0,  # on a busy machine a migration may rest for longer than by default
+            request_timeout=60.0,
+        ) as authority,
     ):
         yield _subject(authority, clock)
 

@@ -39,8 +39,8 @@ WEB_FRAMEWORKS = frozenset(
 )
 # Libraries that take long to load, and the modules of the core that may load them when they are loaded themselves.
 HEAVY: dict[str, frozenset[str]] = {
-    "pydantic_settings": frozenset({"_layers", "config"}),
-    "pydantic": frozenset({"_layers", "config", "client", "vault", "vault_config", "vault_sync"}),
+    "pydantic_settings": frozenset({"_layers", "_service_settings", "config"}),
+    "pydantic": frozenset({"_layers", "_service_settings", "config", "client", "vault", "vault_config", "vault_sync"}),
     "jwt": frozenset(),
     "opentelemetry": frozenset(),
     "cryptography": frozenset({"_jwks", "_jws", "_signing"}),
@@ -136,6 +136,7 @@ LAYERS: dict[str, frozenset[str]] = {
             "_jws",
             "_layers",
             "_own_files",
+            "_service_settings",
             "_signing",
             "_vault_replies",
             "_vault_shown",
@@ -154,6 +155,7 @@ LAYERS: dict[str, frozenset[str]] = {
             "_flight",
             "_http",
             "_jwks",
+            "_opentelemetry",
             "_recent",
             "_refreshing",
             "_status_list",

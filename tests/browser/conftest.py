@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 _ROOT = Path(__file__).resolve().parents[2]
 # The gateway is a package among the examples, and what its tests share is beside them.
@@ -28,6 +28,8 @@ _ARGUMENTS = [
     "--disable-sync",
 ]
 
+_PATIENCE = 60_000  # milliseconds, as Playwright counts; a page that is fine on a busy machine takes seconds
+
 OpenPage = Callable[..., Page]
 
 
@@ -38,6 +40,7 @@ def browser() -> Iterator[Browser]:
         pytest.fail(f"{_CHROMIUM} is missing: .ci/install-chromium installs it", pytrace=False)
     # A browser's sandbox does not work for root.
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    expect.set_options(timeout=_PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=[*_ARGUMENTS, *sandbox])
         yield browser
@@ -71,7 +74,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(_PATIENCE)
         page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
         page.on("console", lambda message: wrong.append(message.text) if _is_wrong(message) else None)
         page.on("request", lambda request: None if request.url.startswith(base_url) else wrong.append(request.url))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import signal
 import subprocess
@@ -58,7 +59,7 @@ def run(tmp_path: Path, environment: dict[str, str]) -> Run:
             env=environment | extra,
             capture_output=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=300,
             check=False,
         )
 
@@ -85,8 +86,8 @@ def run_in_background(tmp_path: Path, environment: dict[str, str]) -> Start:
             signal.signal(signal.SIGINT, before)
             assert process.stdout is not None
             try:
-                said = "".join(iter(process.stdout.readline, "Ctrl-C ends it.\n"))
-                yield said
+                lines = iter(process.stdout.readline, "Ctrl-C ends it.\n")
+                yield "".join(itertools.takewhile(bool, lines))  # an empty one is the end of a program that failed
             finally:
                 process.send_signal(signal.SIGINT)
                 rest, _ = process.communicate(timeout=60)

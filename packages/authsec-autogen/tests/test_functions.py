@@ -130,7 +130,7 @@ def test_a_child_does_not_wait_for_a_lock_of_its_parent(environment: Any) -> Non
     with environment._lock:
         child.start()
     try:
-        assert json.loads(answers.get(timeout=20))["status"] == "success"
+        assert json.loads(answers.get(timeout=60))["status"] == "success"
     finally:
         child.join(10)
         if child.is_alive():

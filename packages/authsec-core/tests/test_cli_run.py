@@ -131,7 +131,7 @@ class TestProcess:
         answer = setup.vault._secrets
 
         def look(request: Request, path: str) -> Reply:
-            seen.extend(file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline") if _is_ours(file))
+            seen.extend(line for folder in Path("/proc").glob("[0-9]*") if (line := _arguments_of_ours(folder)))
             return answer(request, path)
 
         monkeypatch.setattr(setup.vault, "_secrets", look)
@@ -246,8 +246,9 @@ def test_where_a_process_cannot_become_another(monkeypatch: pytest.MonkeyPatch) 
     assert (_waited_for(launch), waits) == (5, [])
 
 
-def _is_ours(cmdline: Path) -> bool:
+def _arguments_of_ours(process: Path) -> bytes | None:
     try:
-        return str(os.getpid()) in (cmdline.parent / "status").read_text().split()
+        ours = str(os.getpid()) in (process / "status").read_text().split()
+        return (process / "cmdline").read_bytes() if ours else None
     except OSError:  # it has ended
-        return False
+        return None

@@ -823,7 +823,7 @@ words = (
 names = st.sampled_from([variable(field) for field in AuthSecConfig.model_fields] + ["DOWNSTREAM_URL", "AUTHSEC_MOD"])
 
 
-anyone = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+anyone = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 
 
 def settings_or_error(**named: Any) -> AuthSecConfig | None:

@@ -116,6 +116,7 @@ class TestAsyncPool:
             assert (await client.get(server.base_url)).status_code == 200
             return client
 
+        gc.collect()  # what another test has left is not what is looked for
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             pool = AsyncPool(options, None)
@@ -197,6 +198,7 @@ class TestAsyncPool:
             await pool.release()
             return client
 
+        gc.collect()  # what another test has left is not what is looked for
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             pool = AsyncPool(options, None)

@@ -56,7 +56,7 @@ class Scene:
         self.authority, self.joined = authority, joined
         self.answer = threading.Event()
         agent = authority.register(["read", "write"])
-        config = AuthSecConfig(base_url=authority.base_url, client_id=agent.client_id, retries=0)
+        config = AuthSecConfig(base_url=authority.base_url, client_id=agent.client_id, retries=0, timeout=60)
         cache = TokenCache()
         self.client = running.enter_context(AuthSecClient(config, token_cache=cache))
         self.async_client = AsyncAuthSecClient(config, token_cache=cache)  # its loops close it as they end
@@ -466,6 +466,7 @@ def test_loops_that_block_on_each_others_leaders_come_free(clock: FakeClock, joi
             await asyncio.sleep(0)
             gate.wait(PATIENT)
             token = blocking.token(TokenRequest.of(theirs))
+            gate.wait(PATIENT)  # a leader that ended sooner would be waited for by nobody
             leader.cancel()
             return token
 

@@ -40,6 +40,7 @@ from authsec_core import (
     TokenCache,
     _telemetry,
 )
+from authsec_core._opentelemetry import Application
 from authsec_core._telemetry import UNOBSERVED, observe
 from authsec_core.testing import FakeClock, LocalAuthority, LoopbackServer, Raw, Reply, Request, assert_no_secret
 
@@ -63,7 +64,7 @@ class Backend:
         self.tracers = TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False)
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
         self.meters = MeterProvider([self._reader], resource=Resource.get_empty(), shutdown_on_exit=False)
-        monkeypatch.setattr(_telemetry, "_application", _telemetry._Application())
+        monkeypatch.setattr(_telemetry, "_application", Application(_telemetry._SCOPE, _telemetry._Instruments))
 
     def trace(self) -> None:
         """Set the tracer provider."""

@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +33,14 @@ def echo(request: Request) -> Reply:
             "x": request.headers.get("x-test"),
         }
     )
+
+
+@contextmanager
+def no_thread_left() -> Iterator[None]:
+    """Fail where a thread has been added; one of another test may end meanwhile."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.fixture
@@ -152,22 +161,18 @@ def test_a_delay_in_seconds_goes_through_the_given_wait(client: httpx.Client) ->
 @pytest.mark.parametrize("delay", [3600.0, threading.Event()], ids=["seconds", "event"])
 def test_closing_ends_every_delay_and_leaves_no_thread(delay: float | threading.Event) -> None:
     """After `close`, no thread of the server is left, whatever it was waiting for."""
-    before = threading.active_count()
-    with ThreadPoolExecutor(1) as pool:
+    with no_thread_left(), ThreadPoolExecutor(1) as pool:
         with LoopbackServer(lambda _: Reply(delay=delay)) as server:
             reply = pool.submit(httpx.get, server.base_url, verify=BARE, trust_env=False)
             server.wait_for_requests(1)
         with pytest.raises(httpx.TransportError):
             reply.result(timeout=10)
-    assert threading.active_count() == before
 
 
 def test_closing_drops_idle_connections(client: httpx.Client) -> None:
     """A client that keeps a connection open does not keep a closed server alive."""
-    before = threading.active_count()
-    with LoopbackServer(echo) as server:
+    with no_thread_left(), LoopbackServer(echo) as server:
         client.get(server.base_url)
-    assert threading.active_count() == before
 
 
 def test_a_closed_server_refuses_and_starts_again_on_its_port(client: httpx.Client) -> None:
@@ -248,6 +253,26 @@ def test_a_handler_that_does_not_end_fails_the_test(monkeypatch: pytest.MonkeyPa
         release.set()
 
 
+def test_a_thread_that_is_about_to_end_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing waits for a handler's thread also where its connection is closed already."""
+    monkeypatch.setattr("authsec_core.testing._loopback._JOIN", 0.01)
+    about_to_end, release = threading.Event(), threading.Event()
+    handle = _Listener.process_request_thread
+
+    def slow(listener: _Listener, request: Any, client_address: Any) -> None:
+        handle(listener, request, client_address)
+        about_to_end.set()
+        release.wait(timeout=10)
+
+    monkeypatch.setattr(_Listener, "process_request_thread", slow)
+    server = LoopbackServer(echo).start()
+    httpx.get(server.base_url, verify=BARE, trust_env=False)
+    assert about_to_end.wait(timeout=10)
+    with pytest.raises(RuntimeError, match="still busy"):
+        server.__exit__(None, None, None)
+    release.set()
+
+
 def test_waiting_for_requests_that_do_not_come_fails() -> None:
     """A wait ends with an assertion that tells how many came."""
     with LoopbackServer(echo) as server, pytest.raises(AssertionError, match="0 of 1"):
@@ -296,15 +321,17 @@ def test_a_certificate_for_another_host_is_not_trusted(tmp_path: Path) -> None:
 def test_closing_drops_connections_that_speak_https_or_have_not_begun_to(tmp_path: Path) -> None:
     """Idle TLS connections and unfinished handshakes do not keep a closed server alive."""
     certificate = loopback_certificate(tmp_path)
-    before = threading.active_count()
     trusting = ssl.create_default_context(cafile=certificate.ca_file)
-    with LoopbackServer(echo, tls=certificate.context) as server, httpx.Client(verify=trusting) as client:
+    with (
+        no_thread_left(),
+        LoopbackServer(echo, tls=certificate.context) as server,
+        httpx.Client(verify=trusting) as client,
+    ):
         client.get(server.base_url)
         silent = socket.create_connection(("127.0.0.1", int(server.base_url.rpartition(":")[2])), timeout=10)
         httpx.get(server.base_url, verify=trusting, trust_env=False)  # accepted after it, so it was accepted too
     with silent:
         assert silent.recv(1) == b""
-    assert threading.active_count() == before
 
 
 def test_a_connection_that_is_just_becoming_https_is_dropped_too(
@@ -329,7 +356,7 @@ def test_a_connection_that_is_just_becoming_https_is_dropped_too(
 
     monkeypatch.setattr(_Listener, "drop_connections", release_and_drop)
     with LoopbackServer(echo, tls=cast("ssl.SSLContext", Slow())) as server:
-        silent = socket.create_connection(("127.0.0.1", int(server.base_url.rpartition(":")[2])), timeout=2)
+        silent = socket.create_connection(("127.0.0.1", int(server.base_url.rpartition(":")[2])), timeout=10)
         wrapped.wait(timeout=10)
     with silent:
         assert silent.recv(1) == b""

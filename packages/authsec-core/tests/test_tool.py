@@ -256,7 +256,7 @@ class TestArguments:
     )
 
     @pytest.mark.req("RD4", "RD5")
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
     @given(anything | st.text("ab/.%2eé?", max_size=8), anything | st.sampled_from(["read", "read write", " read "]))
     def test_whatever_is_typed_the_answer_is_json(self, driver: Driver, endpoint: Any, scope: Any) -> None:
         """Data or a refusal; what was refused was asked of nobody."""

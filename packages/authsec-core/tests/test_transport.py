@@ -37,7 +37,7 @@ def _dripping(clock: FakeClock, first: bytes, drop: bytes, last: bytes) -> Itera
             for _ in range(2):
                 clock.advance(15)
                 connection.sendall(drop)
-            connection.settimeout(1)
+            connection.settimeout(10)
             with suppress(TimeoutError):
                 if not connection.recv(1):
                     return

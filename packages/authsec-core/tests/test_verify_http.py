@@ -49,7 +49,7 @@ def make(authority: LocalAuthority, clock: FakeClock) -> Callable[..., TokenVeri
 
     def verifier(**changes: Any) -> TokenVerifier:
         usual = {"issuer": authority.issuer, "audience": AUDIENCE, "jwks_url": authority.jwks_url, "clock": clock}
-        return TokenVerifier(**{**usual, **changes})
+        return TokenVerifier(**{**usual, "timeout": 30.0, **changes})
 
     return verifier
 
@@ -161,7 +161,7 @@ def test_many_threads_cold_make_one_fetch(authority: LocalAuthority, make: Calla
     verifier, text, everyone = make(), authority.mint(jti="one"), threading.Barrier(50)
 
     def one() -> VerifiedToken:
-        everyone.wait(10)
+        everyone.wait(20)
         return verifier.verify(text)
 
     with ThreadPoolExecutor(50) as pool:
@@ -379,11 +379,13 @@ def test_rotation_under_load_refuses_no_good_token() -> None:
 
         with ThreadPoolExecutor(4) as pool:
             loads = [pool.submit(load, seed) for seed in range(4)]
-            for _ in range(4):
-                authority.rotate_key()
-                good.append(authority.mint(agent))
-                assert _verified_in_the_end(verifier, good[-1])
-            stop.set()
+            try:
+                for _ in range(4):
+                    authority.rotate_key()
+                    good.append(authority.mint(agent))
+                    assert _verified_in_the_end(verifier, good[-1])
+            finally:
+                stop.set()
             assert all(future.result(20) > 0 for future in loads)
     assert refused == []
 

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from authsec_core._opentelemetry import Application
 from authsec_core.testing import LoopbackServer, Reply, Request, assert_no_secret
 from authsec_fastapi import (
     AuditEvent,
@@ -52,7 +53,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
     exporter, tracers = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(_telemetry, "_application", _telemetry._Application())
+    monkeypatch.setattr(_telemetry, "_application", Application(_telemetry._SCOPE, _telemetry._decisions))
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: tracers)
     return exporter
 

@@ -175,7 +175,7 @@ def test_only_a_plain_yes_is_one(
     """Whatever is neither `true` nor `false` in a well-formed 200 means that nobody can tell: never 200, never 401."""
     stub.answer = answer
     with pytest.raises(VerificationUnavailableError) as caught:
-        authenticate(stub.trusting(timeout=2.0), issuer.token("read"))
+        authenticate(stub.trusting(), issuer.token("read"))
     assert len(stub.asked) == 1
     assert "canary" not in str(caught.value) + caplog.text
     assert caught.value.unavailable == "introspection"
@@ -226,7 +226,7 @@ def test_the_issuer_may_say_less_and_adds_nothing(stub: Stub, authenticate: Auth
 @pytest.mark.req("RV9")
 def test_an_outage_is_no_answer_and_ends_by_itself(stub: Stub, authenticate: Authenticate) -> None:
     """While nobody listens: 503. Once somebody does: as before."""
-    authenticator, token = stub.trusting(timeout=2.0), issuer.token("read")
+    authenticator, token = stub.trusting(), issuer.token("read")
     stub.server.close()
     with pytest.raises(VerificationUnavailableError):
         authenticate(authenticator, token)

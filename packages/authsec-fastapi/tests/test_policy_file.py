@@ -364,7 +364,9 @@ def test_a_policy_cannot_be_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.req("RV5")
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     start=st.integers(0, len(WHOLE)),
     length=st.integers(0, 12),

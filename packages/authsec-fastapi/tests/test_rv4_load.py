@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -202,6 +203,21 @@ def _huge(authority: LocalAuthority) -> None:
     authority.fail(where="jwks", alter=lambda jwks: {**jwks, "pad": "x" * 100_000})
 
 
+def _timeout(broken: Callable[[LocalAuthority], None]) -> float:
+    """Return how long a guard waits for keys: short only where that time has to pass."""
+    return 0.2 if broken is _hang else 30.0
+
+
+def _let_in(ask: Ask, token: str, clock: FakeClock) -> None:
+    """Ask until the token is let in: where the timeout is short, a busy machine may need more than one try."""
+    for _ in range(50):
+        if (status := ask(token)) == 200:
+            return
+        assert status == 503
+        clock.advance(5.0)
+    pytest.fail("it was never let in")
+
+
 @pytest.mark.req("RV4")
 @pytest.mark.parametrize("broken", [_refuse, _hang, _error, _garbage, _weak, _cut, _huge])
 def test_while_keys_cannot_be_fetched_the_last_good_ones_serve_up_to_their_limit(
@@ -211,9 +227,9 @@ def test_while_keys_cannot_be_fetched_the_last_good_ones_serve_up_to_their_limit
     broken: Callable[[LocalAuthority], None],
 ) -> None:
     """200 until `jwks_max_age`, then 503, never 401; a forged token is refused all the while, and it ends by itself."""
-    guarded = Guarded(authority, clock, jwks_refresh=60.0, jwks_max_age=300.0, timeout=0.2)
+    guarded = Guarded(authority, clock, jwks_refresh=60.0, jwks_max_age=300.0, timeout=_timeout(broken))
     ask, token, forged = way(guarded), bare(authority), bare(authority, key=_stranger(authority))
-    assert ask(token) == 200
+    _let_in(ask, token, clock)
     broken(authority)
     for _ in range(9):
         clock.advance(33.0)
@@ -225,7 +241,7 @@ def test_while_keys_cannot_be_fetched_the_last_good_ones_serve_up_to_their_limit
         clock.advance(1.0)
     authority.start() if broken is _refuse else authority.recover()
     clock.advance(5.0)
-    assert ask(token) == 200
+    _let_in(ask, token, clock)
 
 
 @pytest.mark.req("RV4")
@@ -237,22 +253,22 @@ def test_a_guard_that_never_had_keys_cannot_tell(
     broken: Callable[[LocalAuthority], None],
 ) -> None:
     """Started during the outage: 503, and 200 once it is over."""
-    guarded = Guarded(authority, clock, timeout=0.2)
+    guarded = Guarded(authority, clock, timeout=_timeout(broken))
     ask, token = way(guarded), bare(authority)
     broken(authority)
     assert ask(token) == 503
     assert ask("a.b.c") == 401
     authority.start() if broken is _refuse else authority.recover()
     clock.advance(5.0)
-    assert ask(token) == 200
+    _let_in(ask, token, clock)
 
 
 @pytest.mark.req("RV4")
 def test_an_outage_under_load_is_not_noticed_by_good_callers() -> None:
     """Threads and tasks with good tokens while the issuer's keys cannot be fetched, again and again: only 200."""
-    with LocalAuthority() as authority:
-        # Keys that arrive later than `jwks_refresh` are old already, and on a busy machine they may take a second.
-        guarded = Guarded(authority, jwks_refresh=2.0, jwks_max_age=60.0, cooldown=0.05, timeout=0.5)
+    clock = FakeClock(wall=SYSTEM_CLOCK.wall())  # by a real one, keys that come late on a busy machine are old already
+    with LocalAuthority(clock=clock) as authority:
+        guarded = Guarded(authority, clock, jwks_refresh=60.0, jwks_max_age=86_400.0, cooldown=5.0, timeout=30.0)
         token = bare(authority)
         assert guarded.blocking(token) == 200
         done, answers = threading.Event(), Counter[int]()
@@ -268,17 +284,26 @@ def test_an_outage_under_load_is_not_noticed_by_good_callers() -> None:
 
             await asyncio.gather(*(one() for _ in range(8)))
 
+        def answered(enough: int) -> bool:
+            return answers[200] > enough or answers.keys() > {200}
+
+        def time_passes_until_keys_were_asked_for(times: int) -> None:
+            until = authority.count("jwks") + times
+            while authority.count("jwks") < until:
+                _until(partial(answered, answers[200] + 20))
+                assert answers.keys() == {200}
+                clock.advance(20.0)
+
         callers = [threading.Thread(target=on_a_thread) for _ in range(3)]
         callers.append(threading.Thread(target=lambda: asyncio.run(in_tasks())))
         for caller in callers:
             caller.start()
         try:
             for broken in (_error, _garbage, _cut, _huge):
-                came = authority.count("jwks")
                 broken(authority)
-                authority.wait_for_requests(came + 3, where="jwks")
+                time_passes_until_keys_were_asked_for(3)
                 authority.recover()
-                authority.wait_for_requests(authority.count("jwks") + 1, where="jwks")
+                time_passes_until_keys_were_asked_for(1)
         finally:
             done.set()
             for caller in callers:

@@ -78,6 +78,15 @@ def _delegation(agent: OnboardedAgent, token: str) -> str:
     return f"/trust-delegations/{agent.delegation_id}/revoke"
 
 
+def let_in(ask: Ask, token: str, pause: Callable[[], object] = lambda: None) -> None:
+    """Ask until the token is let in; 503 is for a machine so busy that a list comes too late, and nothing else is."""
+    until = SYSTEM_CLOCK.steady() + PATIENCE
+    while (status := ask(token)) != 200:
+        assert status == 503
+        assert SYSTEM_CLOCK.steady() < until, "it was never let in"
+        pause()
+
+
 def last_let_in(services: list[Ask], token: str) -> float:
     """Return how long from now on a request began that was let in, once no service lets the token in any more."""
     since, latest = SYSTEM_CLOCK.steady(), 0.0
@@ -105,11 +114,12 @@ def test_what_is_taken_back_is_refused_in_time_on_every_replica(
     token, other = token_of(agent), token_of(untouched)
     services = [guarded(authority.issuer, server.jwks_url) for server in (authority, replica)]
     for ask in services:
-        assert ask(token) == ask(other) == 200
+        let_in(ask, token)
+        let_in(ask, other)
     replica.client.post(revoked(agent, token), json={}).raise_for_status()
     assert last_let_in(services, token) <= MAX_AGE + PUBLISHED_WITHIN
     for ask in services:
-        assert ask(other) == 200
+        let_in(ask, other)
 
 
 @pytest.mark.req("RV4", "RV9")
@@ -120,16 +130,13 @@ def test_the_tokens_of_a_revoked_signing_key_are_refused_in_time(authority: Runn
     terms: dict[str, Any] = {"jwks_refresh": 2.0, "jwks_max_age": 60.0, "cooldown": 0.1}
     services = [guarded(authority.issuer, authority.jwks_url, **terms) for _ in range(2)]
     for ask in services:
-        assert ask(token) == 200
+        let_in(ask, token)
     kid = json.loads(base64.urlsafe_b64decode(token.split(".")[0] + "=="))["kid"]
     authority.client.post(f"/signing-keys/{kid}/revoke", json={}).raise_for_status()
     assert last_let_in(services, token) <= MAX_AGE + PUBLISHED_WITHIN
     newest = token_of(agent)
     for ask in services:
-        until = SYSTEM_CLOCK.steady() + PATIENCE
-        while (status := ask(newest)) == 503:
-            assert SYSTEM_CLOCK.steady() < until
-        assert status == 200
+        let_in(ask, newest)
 
 
 # --- lists that cannot be had ---
@@ -164,9 +171,11 @@ def test_a_list_that_cannot_be_renewed_counts_for_so_long_and_no_longer(
     """200 until `revocation_max_age`, then 503 and never 401 or 200; and it ends by itself."""
     clock = FakeClock(wall=SYSTEM_CLOCK.wall())
     with LocalAuthority(clock=clock) as local:
-        terms: dict[str, Any] = {"revocation_max_age": 20.0, "timeout": 0.2, "remember": remember}
+        # Short where it has to pass; a healthy answer on a busy machine may take longer, and then another try is due.
+        timeout = 0.2 if broken is _hang else 30.0
+        terms: dict[str, Any] = {"revocation_max_age": 20.0, "timeout": timeout, "remember": remember}
         ask, token = guarded(local.issuer, local.jwks_url, clock=clock, **terms), local.mint()
-        assert ask(token) == 200
+        let_in(ask, token, lambda: clock.advance(5.0))
         broken(local)
         for _ in range(3):
             clock.advance(6.0)
@@ -177,7 +186,7 @@ def test_a_list_that_cannot_be_renewed_counts_for_so_long_and_no_longer(
             clock.advance(1.0)
         local.start() if broken is _refuse else local.recover()
         clock.advance(5.0)
-        assert ask(token) == 200
+        let_in(ask, token, lambda: clock.advance(5.0))
 
 
 @pytest.mark.req("RV9")

@@ -178,6 +178,7 @@ def test_several_issuers_are_a_list_of_terms(setenv: Any) -> None:
         ({"ISUER": "https://a.example"}, "AUTHSEC_GUARD_ISUER is not a setting: did you mean AUTHSEC_GUARD_ISSUER?"),
         ({"AUDIENCES": "a"}, "did you mean AUTHSEC_GUARD_AUDIENCE?"),
         ({"WHATEVER": "1"}, "AUTHSEC_GUARD_WHATEVER is not a setting: unset it"),
+        ({"PORT": "8080"}, "AUTHSEC_GUARD_PORT is not a setting"),
         ({"AUDIENCE": " "}, "AUTHSEC_GUARD_AUDIENCE is set but blank"),
         ({"CLIENT_KEY": ""}, "AUTHSEC_GUARD_CLIENT_KEY is set but blank"),
         ({"ENV_FILE": "/nowhere/at/all"}, "AUTHSEC_GUARD_ENV_FILE: the file is not there"),

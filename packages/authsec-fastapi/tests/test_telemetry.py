@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
+from authsec_core._opentelemetry import Application
 from authsec_core.errors import AuthSecError
 from authsec_core.testing import assert_no_secret
 from authsec_fastapi import AuthSecGuard, _telemetry
@@ -72,7 +73,7 @@ class Backend:
 def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """The API is there, and nobody has set a provider."""
     monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
-    monkeypatch.setattr(_telemetry, "_application", _telemetry._Application())
+    monkeypatch.setattr(_telemetry, "_application", Application(_telemetry._SCOPE, _telemetry._decisions))
 
 
 @pytest.fixture

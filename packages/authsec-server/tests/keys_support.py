@@ -98,7 +98,7 @@ class World:
 async def replica(url: str, clock: FakeClock, *, masters: MasterKeys | None = None) -> AsyncIterator[World]:
     """Lend one more replica on the same database."""
     masters = masters or MasterKeys([MASTER])
-    database = Database(url, clock=clock)
+    database = Database(url, clock=clock, timeout=60.0)
     keyring = Keyring(database, masters, tenant_id="t", clock=clock)
     try:
         async with ledger(database, clock=clock) as running:

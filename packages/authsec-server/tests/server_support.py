@@ -17,8 +17,9 @@ from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.chain import GENESIS
 from authsec_server.audit.entry import Actor, Caller, Entry
-from authsec_server.audit.ledger import Ledger, Slot, Verdict
+from authsec_server.audit.ledger import Ledger
 from authsec_server.audit.memory import Want
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.db import migrate, tables
 from authsec_server.db.engine import Database
 
@@ -31,7 +32,7 @@ def entry(action: str = "client.onboard", **more: Any) -> Entry:
 
 
 @asynccontextmanager
-async def made(url: str, *, clock: Clock = SYSTEM_CLOCK, timeout: float = 5.0) -> AsyncIterator[Database]:
+async def made(url: str, *, clock: Clock = SYSTEM_CLOCK, timeout: float = 60.0) -> AsyncIterator[Database]:
     """Lend a database with all tables, the head of an empty audit, and a row that passes for an active key."""
     is_copied = url.startswith("sqlite:")
     if is_copied:

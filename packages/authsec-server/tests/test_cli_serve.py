@@ -108,7 +108,7 @@ class TestDev:
             with AuthSecClient(config) as client:
                 token = client.delegation_token("read:metrics read:records")
             assert token.scopes == {"read:metrics", "read:records"}
-            assert httpx.get(first["jwks_url"], trust_env=False).json()["keys"]
+            assert httpx.get(first["jwks_url"], trust_env=False, timeout=PATIENCE).json()["keys"]
             assert self.whoami(first) == "admin"
             code, err = server.stop()
             assert "Traceback" not in err
@@ -137,13 +137,14 @@ class TestDev:
     def me(self, served: dict[str, str], key: str) -> tuple[int, str | None]:
         """Ask the vault whose key this is."""
         headers = {"Authorization": f"Bearer {key}"}
-        reply = httpx.get(f"{served['base_url']}/v1/me", headers=headers, trust_env=False)
+        reply = httpx.get(f"{served['base_url']}/v1/me", headers=headers, trust_env=False, timeout=PATIENCE)
         return reply.status_code, reply.json().get("name")
 
     def issue(self, served: dict[str, str]) -> int:
         """Ask for a token for the whole vault."""
         headers, body = {"Authorization": f"Bearer {served['agent_key']}"}, {"scopes": ["secrets:*:*"]}
-        reply = httpx.post(f"{served['base_url']}/v1/tokens", headers=headers, json=body, trust_env=False)
+        url = f"{served['base_url']}/v1/tokens"
+        reply = httpx.post(url, headers=headers, json=body, trust_env=False, timeout=PATIENCE)
         return reply.status_code
 
     def whoami(self, served: dict[str, str]) -> str:
@@ -220,7 +221,7 @@ def test_the_real_thing(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         onboard = ("admin", "clients", "onboard", "helper", "--type", "mcp-agent", "--platform", "docker", "--json")
         client = desk.run(*onboard, secrets=(token,)).json
         url = f"{said.split()[-1]}/authsec/uflow/sdk/delegation-token"
-        asked = httpx.get(url, params={"client_id": client["client_id"]}, trust_env=False)
+        asked = httpx.get(url, params={"client_id": client["client_id"]}, trust_env=False, timeout=PATIENCE)
         assert asked.status_code == 401
         listed = desk.run("admin", "clients", "list", secrets=(token, client["agent_key"]))
         assert client["client_id"] in listed.out

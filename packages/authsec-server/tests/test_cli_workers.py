@@ -148,7 +148,7 @@ def test_workers_share_an_address(server: Supervised) -> None:
     url = f"sqlite:///{Path(server.served['data_dir']) / 'authsec.db'}"
 
     async def verify() -> int:
-        database = Database(url, clock=SYSTEM_CLOCK)
+        database = Database(url, clock=SYSTEM_CLOCK, timeout=60.0)
         try:
             return (await verify_database(database)).entries
         finally:

@@ -34,7 +34,7 @@ def test_the_migrations_make_what_the_tables_say(database_url: str) -> None:
     """A database that went through all migrations has exactly the tables that the code knows."""
 
     async def run() -> list[object]:
-        database = Database(database_url, clock=SYSTEM_CLOCK)
+        database = Database(database_url, clock=SYSTEM_CLOCK, timeout=60.0)
         assert await migrate.current(database) is None
         await asyncio.gather(migrate.upgrade(database), migrate.upgrade(database))
         assert await migrate.current(database) == migrate.expected()
@@ -96,7 +96,7 @@ def test_what_was_deleted_is_not_in_the_files_any_more(tmp_path: Path) -> None:
         def delete(connection: sa.Connection) -> int:
             return connection.execute(sa.text("DELETE FROM kept")).rowcount
 
-        database = Database(f"sqlite:///{files[0]}", clock=SYSTEM_CLOCK)
+        database = Database(f"sqlite:///{files[0]}", clock=SYSTEM_CLOCK, timeout=60.0)
         for on_thread in (True, False):
             await database.settle(insert)
             await database.clear_log()

@@ -52,7 +52,7 @@ def holder(authority: RunningAuthority) -> OnboardedAgent:
 @pytest.fixture(scope="module")
 def in_the_vault(authority: RunningAuthority, holder: OnboardedAgent) -> dict[str, str]:
     """What the placeholders of the vault's paths can stand for."""
-    with httpx.Client(base_url=f"{authority.base_url}/v1", trust_env=False) as http:
+    with httpx.Client(base_url=f"{authority.base_url}/v1", trust_env=False, timeout=60.0) as http:
         http.headers["Authorization"] = f"Bearer {holder.agent_key}"
         http.put("/secrets/production/openai/key", json={"value": "something"})
         wish = {"scopes": ["secrets:*:*"], "access_tier": "sensitive"}

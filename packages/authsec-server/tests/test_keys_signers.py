@@ -17,18 +17,20 @@ HEADER = {"alg": "RS256", "typ": "JWT", "kid": "k"}
 
 
 class Stub:
-    """Passes for a key: its signature is what the claims say, or their error."""
+    """Passes for a key: its signature is what the claims say, or their error; after the `last` it waits to `go_on`."""
 
     def __init__(self, last: int = 0) -> None:
-        self.signed, self.last, self.done = 0, last, threading.Event()
+        self.signed, self.last = 0, last
+        self.done, self.go_on = threading.Event(), threading.Event()
 
     def sign(self, header: Mapping[str, object], claims: Mapping[str, object]) -> str:
         """Return the `jti`."""
         if "error" in claims:
             raise ValueError(claims["error"])
+        if 0 < self.signed == self.last:
+            self.done.set()  # all before this one were handed over
+            self.go_on.wait(10)
         self.signed += 1
-        if self.signed == self.last:
-            self.done.set()
         return str(claims["jti"])
 
 
@@ -94,12 +96,15 @@ def test_signatures_that_are_ready_together_share_a_wake_up(monkeypatch: pytest.
             return wake(*what, **more)
 
         monkeypatch.setattr(loop, "call_soon_threadsafe", noted)
-        asked = [asyncio.create_task(signers.sign(key, HEADER, {"jti": str(n)})) for n in range(30)]
+        *asked, one_more = [asyncio.create_task(signers.sign(key, HEADER, {"jti": str(n)})) for n in range(31)]
         await asyncio.sleep(0)
-        key.done.wait(10)  # and so the loop is busy
+        assert key.done.wait(10)  # and so the loop is busy
         await asyncio.gather(*asked)
+        count = len(woken)
+        key.go_on.set()
+        await one_more
         signers.close()
-        return len(woken)
+        return count
 
     assert asyncio.run(run()) == 1
 

@@ -17,7 +17,8 @@ from authsec_core.testing import FakeClock
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.chain import GENESIS, chained
 from authsec_server.audit.entry import Entry
-from authsec_server.audit.ledger import Change, Ledger, Slot, Verdict
+from authsec_server.audit.ledger import Change, Ledger
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.db import tables
 from authsec_server.db.engine import Database
 from authsec_server.errors import StorageUnavailableError
@@ -183,7 +184,7 @@ def test_a_decision_sees_what_another_process_changed(database_url: str) -> None
             change.policy_changed()
 
         async with made(database_url) as database, ledger(database) as one:
-            other_database = Database(database_url, clock=FakeClock())
+            other_database = Database(database_url, clock=FakeClock(), timeout=60.0)
             async with ledger(other_database) as other:
                 states = []
                 for work in (None, onboard, revoke):
@@ -205,7 +206,7 @@ def test_writers_on_several_replicas_give_one_order(database_url: str) -> None:
 
     async def run() -> None:
         async with made(database_url) as first:
-            databases = [first, *(Database(database_url, clock=FakeClock()) for _ in range(2))]
+            databases = [first, *(Database(database_url, clock=FakeClock(), timeout=60.0) for _ in range(2))]
             ledgers = [Ledger(database, clock=FakeClock()) for database in databases]
             for running in ledgers:
                 running.start()

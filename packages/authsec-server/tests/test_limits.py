@@ -208,7 +208,7 @@ def together(
         clock = FakeClock()
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(made(database_url, clock=clock))
-            second = Database(database_url, clock=clock)
+            second = Database(database_url, clock=clock, timeout=60.0)
             stack.push_async_callback(second.close)
             await test(Replica(first, clock), Replica(second, clock), first, clock)
 

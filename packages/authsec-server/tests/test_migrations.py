@@ -31,6 +31,8 @@ from authsec_server.settings import ServerSettings
 from authsec_server.testing import RunningAuthority
 
 NEWER = "9001"  # of a release that is still to come
+# Patient: between two statements of a migration a busy machine may take longer than PostgreSQL waits by default.
+SETTINGS: dict[str, Any] = {"public_url": "http://127.0.0.1:1", "database_timeout": 30.0, "request_timeout": 60.0}
 
 
 def test_what_is_expected_is_what_alembic_would_do() -> None:
@@ -48,7 +50,7 @@ def test_who_only_serves_does_without_alembic() -> None:
 @contextmanager
 def running(database_url: str, folder: Path, admin: str = "") -> Iterator[RunningAuthority]:
     """Run the authority of this folder on a database, always under the same public URL."""
-    authority = RunningAuthority(database_url=database_url, data_dir=folder, public_url="http://127.0.0.1:1")
+    authority = RunningAuthority(database_url=database_url, data_dir=folder, **SETTINGS)
     authority._admin_token = admin
     with authority:
         yield authority
@@ -65,7 +67,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 async def _with(url: str, work: Any) -> Any:
-    database = Database(url, clock=SYSTEM_CLOCK)
+    database = Database(url, clock=SYSTEM_CLOCK, timeout=60.0)
     try:
         return await work(database)
     finally:
@@ -76,7 +78,7 @@ def downgraded(url: str, content: str) -> None:
     """Make the database at `url` one of revision 0001, with what the newer one has that 0001 has a place for."""
 
     async def run() -> None:
-        source, target = (Database(each, clock=SYSTEM_CLOCK) for each in (content, url))
+        source, target = (Database(each, clock=SYSTEM_CLOCK, timeout=60.0) for each in (content, url))
 
         async def fill(connection: AsyncConnection) -> None:
             await connection.run_sync(_to_first)
@@ -157,7 +159,7 @@ def _insert(statement: str) -> Any:
 def _ask(authority: RunningAuthority, agent: Any) -> httpx.Response:
     url = f"{authority.base_url}/authsec/uflow/sdk/delegation-token"
     headers = {"Authorization": f"Bearer {agent.agent_key}"}
-    return httpx.get(url, params={"client_id": agent.client_id}, headers=headers, trust_env=False)
+    return httpx.get(url, params={"client_id": agent.client_id}, headers=headers, trust_env=False, timeout=60.0)
 
 
 def _token(authority: RunningAuthority, agent: Any) -> dict[str, str]:
@@ -171,7 +173,7 @@ def _token(authority: RunningAuthority, agent: Any) -> dict[str, str]:
 def initialised(database_url: str, folder: Path) -> Iterator[ServerSettings]:
     """Lend the settings of a new authority that does not run."""
     create_master_key(folder / "master.key")
-    settings = ServerSettings(data_dir=folder, database_url=database_url, public_url="http://127.0.0.1:1")
+    settings = ServerSettings(data_dir=folder, database_url=database_url, **SETTINGS)
     asyncio.run(initialise(settings))
     yield settings
 

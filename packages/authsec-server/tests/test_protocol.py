@@ -59,6 +59,10 @@ class Served:
     def __init__(self, port: int, closed: list[Closing], door: Door) -> None:
         self.port, self.closed, self.door = port, closed, door
 
+    def hurry(self, **limits: float) -> None:
+        """Let other deadlines hold for what begins from now on."""
+        vars(self.door)["limits"] = replace(self.door.limits, **limits)  # type: ignore[arg-type]  # none of them counts
+
     def connect(self, source: str = "127.0.0.1") -> socket.socket:
         """Open a connection, from this address."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE, source_address=(source, 0))
@@ -71,7 +75,7 @@ def serving(limits: ConnectionLimits, base: Any, app: Any = hello) -> Iterator[S
     door = Door(limits, clock=FakeClock(), closed=closed.append)
     config = uvicorn.Config(app, http=http_protocol(door, base), lifespan="off", ws="none", log_config=None)
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
         thread.start()
         try:
@@ -145,10 +149,11 @@ def test_a_head_byte_by_byte_gains_no_time(base: Any) -> None:
 @pytest.mark.req("RA9")
 def test_the_second_head_on_a_connection_has_the_same_time(base: Any) -> None:
     """It counts from its first byte; a request before it, and its answer, are no matter."""
-    with serving(replace(ROOMY, head=SOON), base) as served, served.connect() as connection:
+    with serving(ROOMY, base) as served, served.connect() as connection:
         for _ in range(3):
             connection.sendall(GET)
             assert answer(connection).startswith(b"HTTP/1.1 200")
+            served.hurry(head=SOON)  # which a connection has to keep that was made, and on which nothing is on its way
         assert trickle(connection, slowly(b"GET / HTTP/1.1\r\nHost: x\r\n"))
         assert served.closed == ["slow_head"]
 
@@ -168,9 +173,11 @@ def test_what_is_sent_in_time_is_answered(base: Any) -> None:
 
 def test_a_resting_connection_is_uvicorns(base: Any) -> None:
     """After an answer no deadline runs until something comes: that is what uvicorn's keep-alive is for."""
-    with serving(replace(ROOMY, head=SOON), base) as served, served.connect() as connection:
-        connection.sendall(GET)
-        answer(connection)
+    with serving(ROOMY, base) as served, served.connect() as connection:
+        for _ in range(2):
+            connection.sendall(GET)
+            answer(connection)
+            served.hurry(head=SOON)  # for the second, which comes whole
         connection.settimeout(3 * SOON)
         with pytest.raises(TimeoutError):
             connection.recv(1)
@@ -209,34 +216,46 @@ def test_many_answers_that_nobody_reads_are_cut_off(base: Any) -> None:
         _until(lambda: served.door.open == 0)
 
 
+class Full(asyncio.Transport):
+    """A transport that holds something which nobody takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = asyncio.Event()
+
+    def get_write_buffer_size(self) -> int:
+        """As much as is left of an answer."""
+        return 1000
+
+    def is_closing(self) -> bool:
+        """Whether it was cut."""
+        return self.aborted.is_set()
+
+    def abort(self) -> None:
+        """Cut it."""
+        self.aborted.set()
+
+    def resume_reading(self) -> None:
+        """Pay no heed."""
+
+
+def unread(base: Any, door: Door) -> tuple[Any, Full]:
+    """Return a connection, on the running loop, whose peer takes nothing."""
+    config = uvicorn.Config(hello, lifespan="off", ws="none", log_config=None)
+    config.load()
+    made: Any = http_protocol(door, base)
+    protocol, transport = made(config=config, server_state=ServerState(), app_state={}), Full()
+    protocol.connection_made(transport)
+    return protocol, transport
+
+
 @pytest.mark.req("RA9")
 def test_the_rest_of_an_answer_has_its_time_too(base: Any) -> None:
     """What is less than uvicorn waits for may stay in the buffer: closing would wait for its reader without end."""
 
-    class Full(asyncio.Transport):
-        aborted = asyncio.Event()
-
-        def get_write_buffer_size(self) -> int:
-            return 1000
-
-        def is_closing(self) -> bool:
-            return self.aborted.is_set()
-
-        def abort(self) -> None:
-            self.aborted.set()
-
-        def resume_reading(self) -> None:
-            return None
-
     async def test() -> None:
         closed: list[Closing] = []
-        door = Door(replace(ROOMY, reading=SOON), clock=FakeClock(), closed=closed.append)
-        config = uvicorn.Config(hello, lifespan="off", ws="none", log_config=None)
-        config.load()
-        made: Any = http_protocol(door, base)
-        protocol = made(config=config, server_state=ServerState(), app_state={})
-        transport = Full()
-        protocol.connection_made(transport)
+        protocol, transport = unread(base, Door(replace(ROOMY, reading=SOON), clock=FakeClock(), closed=closed.append))
         protocol.cycle = SimpleNamespace(response_complete=True)
         for step in (protocol.on_response_complete, protocol.pause_writing, protocol.resume_writing):
             step()
@@ -250,8 +269,8 @@ def test_the_rest_of_an_answer_has_its_time_too(base: Any) -> None:
 
 
 def test_a_slow_reader_who_reads_gets_it_all(base: Any) -> None:
-    """As long as something is taken now and then, the answer goes on: for much longer than the deadline."""
-    with serving(replace(ROOMY, reading=2.0), base) as served, served.connect() as connection:
+    """However large the answer is, and however often the server had to wait with it."""
+    with serving(replace(ROOMY, reading=PATIENCE), base) as served, served.connect() as connection:
         connection.sendall(GET.replace(b"/ ", b"/large "))
         got = 0
         while got < 32 * 1024 * 1024:
@@ -259,6 +278,29 @@ def test_a_slow_reader_who_reads_gets_it_all(base: Any) -> None:
             assert piece
             got += len(piece)
         assert served.closed == []
+
+
+def test_who_takes_something_has_all_the_time_again(base: Any) -> None:
+    """As long as something is taken now and then, the answer goes on: for much longer than the deadline."""
+
+    async def test() -> None:
+        protocol, transport = unread(base, Door(ROOMY, clock=FakeClock()))
+        protocol.cycle = SimpleNamespace(response_complete=False)
+        deadlines = []
+        for _ in range(3):
+            protocol.pause_writing()
+            deadlines.append(protocol._reading)
+            protocol.resume_writing()
+        began = asyncio.get_running_loop().time()
+        protocol.pause_writing()
+        assert [deadline.cancelled() for deadline in deadlines] == [True] * 3
+        assert protocol._reading.when() >= began + NEVER
+        assert not protocol._reading.cancelled()
+        protocol._end_reading()
+        protocol._end_head()
+        assert not transport.aborted.is_set()
+
+    asyncio.run(test())
 
 
 @pytest.mark.req("RA9")

@@ -174,7 +174,9 @@ _PERMISSIONS = st.frozensets(st.sampled_from("abcde"), max_size=5)
 
 @pytest.mark.req("RA3")
 @given(role=_PERMISSIONS, later=_PERMISSIONS, held=_PERMISSIONS.filter(len))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_a_token_lives_on_exactly_if_the_role_still_covers_it(
     tmp_path_factory: pytest.TempPathFactory, role: frozenset[str], later: frozenset[str], held: frozenset[str]
 ) -> None:

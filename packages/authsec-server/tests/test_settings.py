@@ -269,9 +269,11 @@ def test_what_kubernetes_sets_for_a_service_is_passed_over(monkeypatch: pytest.M
     for name, value in {
         "PORT": "tcp://10.0.0.7:8321",
         "SERVICE_HOST": "10.0.0.7",
+        "SERVICE_PORT": "8321",
         "SERVICE_PORT_HTTP": "8321",
         "PORT_8321_TCP_ADDR": "10.0.0.7",
         "POSTGRES_PORT": "tcp://10.0.0.8:5432",
+        "POSTGRES_SERVICE_PORT": "5432",
     }.items():
         monkeypatch.setenv(f"AUTHSEC_SERVER_{name}", value)
     assert settings().port == 8321

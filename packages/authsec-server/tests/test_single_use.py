@@ -11,7 +11,7 @@ from server_support import Asks, ledger, made, rows
 from authsec_core.testing import FakeClock
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import Entry
-from authsec_server.audit.ledger import Slot, Verdict
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.db import tables
 from authsec_server.db.engine import Database
 from authsec_server.tokens.policy import Caps

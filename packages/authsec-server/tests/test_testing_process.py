@@ -91,7 +91,8 @@ def test_it_runs_on_postgres_and_leaves_nothing(postgres: LocalPostgres, monkeyp
     """
     monkeypatch.setenv("AUTHSEC_SERVER_TOKEN_TTL", "not a number")
     url = postgres.create_database()
-    with DevAuthority(database_url=url, environ={"AUTHSEC_SERVER_TENANT_ID": "mine"}) as authority:
+    patient = {"AUTHSEC_SERVER_DATABASE_TIMEOUT": "30", "AUTHSEC_SERVER_REQUEST_TIMEOUT": "60"}
+    with DevAuthority(database_url=url, environ={**patient, "AUTHSEC_SERVER_TENANT_ID": "mine"}) as authority:
         folder, pid = authority.data_dir, authority.pid
         claims = jwt.decode(sample_token(authority), options={"verify_signature": False})
         assert claims["tenant_id"] == "mine"

@@ -125,7 +125,7 @@ def test_a_replica_is_the_same_authority_at_another_address(authority: RunningAu
 def test_it_runs_on_postgres(postgres: LocalPostgres) -> None:
     """With the URL of an empty PostgreSQL database it is an authority on that; one that is not empty is refused."""
     url = postgres.create_database()
-    with RunningAuthority(database_url=url) as authority:
+    with RunningAuthority(database_url=url, database_timeout=30.0, request_timeout=60.0) as authority:
         assert token_for(authority.onboard())
     with pytest.raises(ConflictError):
         RunningAuthority(database_url=url).__enter__()

@@ -83,8 +83,8 @@ def let_in(
     address: str | None = "192.0.2.7",
 ) -> Holder:
     """Show a credential."""
-    shown = Presented(credential=credential, client_id="c1", address=address)
-    return holder_of(shown, PEPPER, standing=by or standing(), token=row or token(), at=NOW)
+    shown = Presented.of(credential, PEPPER, client_id="c1", address=address)
+    return holder_of(shown, standing=by or standing(), token=row or token(), at=NOW)
 
 
 def refusal(*arguments: Any, **more: Any) -> str:
@@ -151,9 +151,9 @@ def test_a_credential_is_good_as_what_it_is(kind: credentials.CredentialKind) ->
 
 def test_nobody_is_let_in_for_a_client_that_does_not_exist() -> None:
     """Without a standing there is nothing to be proven."""
-    shown = Presented(credential=KEY, client_id=None, address=None)
+    shown = Presented.of(KEY, PEPPER, client_id=None, address=None)
     with pytest.raises(RefusedError, match="none that is good"):
-        holder_of(shown, PEPPER, standing=None, token=None, at=NOW)
+        holder_of(shown, standing=None, token=None, at=NOW)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from authsec_server.vault.reading import ListQuestion
 
 def test_a_list_makes_nobody_wait() -> None:
     """In the transaction that all others wait for, nothing is looked up but who asks: what is listed is read later."""
-    request = VaultRequest(
-        presented=Presented(credential=credentials.generate("agent-key"), client_id="a", address=None), request_id="r"
-    )
-    assert ListQuestion(request, credentials.Pepper(bytes(32)), "production").wants == ()
+    key, pepper = credentials.generate("agent-key"), credentials.Pepper(bytes(32))
+    request = VaultRequest(presented=Presented.of(key, pepper, client_id="a", address=None), request_id="r")
+    assert ListQuestion(request, "production").wants == ()

@@ -19,7 +19,7 @@ from authsec_core.testing import Call, LocalAuthority, ScriptedModel, assert_no_
 
 METRICS = {"endpoint": "secure-vault/metrics", "scope": "read:metrics"}
 KEY = "agent-key-canary.0123456789abcdef0123456789abcdef"
-PATIENCE = 10.0  # seconds after which something hangs
+PATIENCE = 30.0  # seconds after which something hangs
 Start = Callable[..., ScriptedModel]
 LAST_WINS = find_spec("ag2.tools.precedence") is not None  # later than 1.0
 

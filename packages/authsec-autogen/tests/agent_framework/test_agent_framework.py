@@ -16,7 +16,7 @@ from authsec_core.testing import LocalAuthority, ScriptedModel, assert_no_secret
 
 METRICS = {"endpoint": "secure-vault/metrics", "scope": "read:metrics"}
 KEY = "agent-key-canary.0123456789abcdef0123456789abcdef"
-PATIENCE = 10.0  # seconds after which something hangs
+PATIENCE = 30.0  # seconds after which something hangs
 Start = Callable[..., ScriptedModel]
 
 

@@ -22,7 +22,7 @@ from authsec_core.testing import LocalAgent, LocalAuthority, ScriptedModel
 if TYPE_CHECKING:
     from autogen_agentchat.agents import AssistantAgent
 
-LONGEST = 20.0  # seconds; what takes longer hangs
+LONGEST = 60.0  # seconds; what takes longer hangs
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -27,7 +27,7 @@ def vault_tools(assistant: Any) -> Adapter:
     async def ask(llm: Any, *tools: Any) -> list[object]:
         agent, messages = assistant(llm, *tools), []
         while llm.remaining:  # a run ends with the answers of the tools
-            messages.append((await asyncio.wait_for(agent.run(task="go"), 20.0)).messages)
+            messages.append((await asyncio.wait_for(agent.run(task="go"), 60.0)).messages)
         return [messages, await agent.save_state()]
 
     return Adapter(authsec_autogen.agentchat, ask)

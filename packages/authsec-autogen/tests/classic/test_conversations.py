@@ -99,7 +99,7 @@ def test_the_published_function_map_runs(
     seen: list[Any] = []
 
     def customers(request: Any) -> Reply:
-        seen.append(api.verifier.verify(request.headers["authorization"].removeprefix("Bearer ")))
+        seen.append(api.verify(request.headers["authorization"].removeprefix("Bearer ")))
         return Reply.of_json({"customer": request.path.rpartition("/")[2]})
 
     with LoopbackServer(customers) as downstream:

@@ -30,7 +30,7 @@ RECORDS = {"endpoint": "secure-vault/records", "scope": "read:records"}
 PERMITTED = {"secure-vault/metrics": ("read:metrics",)}  # the delegation would give more
 EVERYTHING = ["read:metrics", "read:records", "admin"]
 KEY = "agent-key-canary.0123456789abcdef0123456789abcdef"
-PATIENCE = 10.0  # seconds after which something hangs
+PATIENCE = 30.0  # seconds after which something hangs
 
 ENDPOINTS = [
     "{evil}/secure-vault/metrics",

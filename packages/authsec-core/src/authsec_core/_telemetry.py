@@ -1,27 +1,22 @@
 """What the application's OpenTelemetry is told of an exchange, of a look into the cache and of a fetch.
 
-It loads nothing: a provider can only have been set by an application that has loaded `opentelemetry` itself, and before
-that nothing is recorded. What is told is a closed list of attributes that can hold no token, no key and no words of a
-server; of an exception it is the stable code. It adds nothing to requests: no `traceparent`, no baggage.
+What is told is a closed list of attributes that can hold no token, no key and no words of a server; of an exception it
+is the stable code. It adds nothing to requests: no `traceparent`, no baggage.
 
 Names follow https://opentelemetry.io/docs/specs/semconv/ where it has them; `docs/observability.md` lists them all.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from authsec_core._clock import Clock
-from authsec_core._fork import renew_after_fork
 from authsec_core._http import Failure, Reply
+from authsec_core._opentelemetry import Application, harmless
 from authsec_core._origin import origin_of
-from authsec_core._version import __version__
 from authsec_core.errors import AuthSecError
 from authsec_core.token import DelegationToken, Mode
 
@@ -29,29 +24,15 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Counter, Histogram, Meter
     from opentelemetry.trace import Span, Tracer
 
-__all__ = [
-    "UNOBSERVED",
-    "Lookup",
-    "Observation",
-    "count_lookup",
-    "counts_lookups",
-    "find_meter",
-    "find_tracer",
-    "harmless",
-    "observe",
-]
+__all__ = ["UNOBSERVED", "Lookup", "Observation", "count_lookup", "counts_lookups", "observe"]
 
 Lookup: TypeAlias = Literal["hit", "stale", "miss", "joined", "failed"]
 _Name: TypeAlias = Literal["exchange", "fetch"]
 _Value: TypeAlias = "str | int | Sequence[str]"
 
 _SCOPE: Final = "authsec_core"  # the instrumentation scope: who speaks
-_STAND_INS: Final = ("opentelemetry.trace", "opentelemetry.metrics")  # where the API keeps its proxies and no-ops
 # Seconds; those of http.client.request.duration. An SDK's own default is made for milliseconds.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-
-
-_log = logging.getLogger("authsec")
 
 
 class Observation:
@@ -102,40 +83,6 @@ def count_lookup(result: Lookup) -> None:
     if instruments is not None:
         with harmless():
             instruments.lookups.add(1, {"authsec.cache.result": result})
-
-
-def find_tracer(scope: str) -> Tracer | None:
-    """Return the application's tracer for who speaks as `scope`, if an SDK is set up. Loads nothing."""
-    if not _is_loaded("opentelemetry.trace"):
-        return None
-    from opentelemetry import trace
-
-    provider = trace.get_tracer_provider()
-    tracer = provider.get_tracer(scope, __version__) if _does_something(provider) else None
-    return tracer if tracer is not None and _does_something(tracer) else None
-
-
-def find_meter(scope: str) -> Meter | None:
-    """Return the application's meter for who speaks as `scope`, if an SDK is set up. Loads nothing.
-
-    An instrument is for one of many callers to make: what is made twice is exported twice.
-    """
-    if not _is_loaded("opentelemetry.metrics"):
-        return None
-    from opentelemetry import metrics
-
-    provider = metrics.get_meter_provider()
-    meter = provider.get_meter(scope, __version__) if _does_something(provider) else None
-    return meter if meter is not None and _does_something(meter) else None
-
-
-@contextmanager
-def harmless() -> Iterator[None]:
-    """Let nothing that the application's SDK, processors or exporters raise take a token or an answer from a caller."""
-    try:
-        yield
-    except Exception:  # noqa: BLE001 -- the rim: what they are told is no part of what was asked of us
-        _log.debug("OpenTelemetry could not be told", exc_info=True)
 
 
 class _Told(Observation):
@@ -265,40 +212,4 @@ def _seconds(meter: Meter, name: str) -> Histogram:
         return meter.create_histogram(name, "s", about)
 
 
-class _Application:
-    """The application's tracer and instruments, from the moment that it has set up an SDK."""
-
-    def __init__(self) -> None:
-        self._tracer: Tracer | None = None
-        self._instruments: _Instruments | None = None
-        self._lock = threading.Lock()  # two threads must not make the same instrument twice: both would be exported
-        renew_after_fork(self)
-
-    def tracer(self) -> Tracer | None:
-        if self._tracer is None:
-            self._tracer = find_tracer(_SCOPE)
-        return self._tracer
-
-    def instruments(self) -> _Instruments | None:
-        if self._instruments is None:
-            meter = find_meter(_SCOPE)
-            if meter is not None:
-                with self._lock:
-                    if self._instruments is None:
-                        self._instruments = _Instruments(meter)
-        return self._instruments
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
-
-
-def _is_loaded(module: str) -> bool:
-    return sys.modules.get(module) is not None  # None is how programs forbid an import
-
-
-def _does_something(found: object) -> bool:
-    """Tell an SDK's provider, tracer or meter from what the API puts in its place while there is none."""
-    return not type(found).__module__.startswith(_STAND_INS)
-
-
-_application = _Application()
+_application = Application(_SCOPE, _Instruments)

@@ -98,7 +98,7 @@ class Traced:
             stdin=subprocess.DEVNULL,  # nobody is there to answer CrewAI's questions
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 

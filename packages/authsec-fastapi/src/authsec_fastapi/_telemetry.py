@@ -1,23 +1,21 @@
 """What the application's OpenTelemetry is told of a decision, and of an agent's run.
 
-It loads nothing, as `authsec_core._telemetry` does not. What is told is a closed list: never a token, a subject, a
+It loads nothing, as `authsec_core._opentelemetry` does not. What is told is a closed list: never a token, a subject, a
 user, a client, a conversation or a path. The token's `jti` leads to the record, which has who it was.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from authsec_core._fork import renew_after_fork
-from authsec_core._telemetry import find_meter, find_tracer, harmless
+from authsec_core._opentelemetry import Application, harmless
 from authsec_core.errors import AuthSecError
 from authsec_fastapi.audit import AuditEvent
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Counter
+    from opentelemetry.metrics import Counter, Meter
     from opentelemetry.trace import Span, Tracer
 
 __all__ = ["DecisionSpan", "RunSpan", "observe_decision", "observe_run"]
@@ -40,7 +38,7 @@ _OF_A_DECISION: Final = {  # a field of the event -> the attribute of the span
 
 def observe_decision() -> DecisionSpan:
     """Return the span of one decision, a context manager; it costs next to nothing where no SDK is set up."""
-    return DecisionSpan(_application.tracer(), _application.decisions())
+    return DecisionSpan(_application.tracer(), _application.instruments())
 
 
 def observe_run(*, agent: str, run_id: str) -> RunSpan:
@@ -186,33 +184,8 @@ def _ended(span: Span, attributes: Mapping[str, _Value], code: str | None) -> No
     span.end()
 
 
-class _Application:
-    """The application's tracer and counter, from the moment that it has set up an SDK."""
-
-    def __init__(self) -> None:
-        self._tracer: Tracer | None = None
-        self._decisions: Counter | None = None
-        self._lock = threading.Lock()  # two threads must not make the same instrument twice: both would be exported
-        renew_after_fork(self)
-
-    def tracer(self) -> Tracer | None:
-        if self._tracer is None:
-            self._tracer = find_tracer(_SCOPE)
-        return self._tracer
-
-    def decisions(self) -> Counter | None:
-        if self._decisions is None:
-            meter = find_meter(_SCOPE)
-            if meter is not None:
-                with self._lock:
-                    if self._decisions is None:
-                        self._decisions = meter.create_counter(
-                            "authsec.guard.decisions", "{decision}", "Whether somebody may do something"
-                        )
-        return self._decisions
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
+def _decisions(meter: Meter) -> Counter:
+    return meter.create_counter("authsec.guard.decisions", "{decision}", "Whether somebody may do something")
 
 
-_application = _Application()
+_application = Application(_SCOPE, _decisions)

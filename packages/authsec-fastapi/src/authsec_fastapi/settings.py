@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NoReturn
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from authsec_core._service_settings import LAYERS, ServiceLayers
 from authsec_core.errors import ConfigurationError
 from authsec_core.verify import Profile
-from authsec_fastapi._environment import LAYERS, PREFIX, Layers, named, wrapped
+from authsec_fastapi._environment import NAMING, named
 from authsec_fastapi._terms import Given, claim_path, trusted_issuers
 from authsec_fastapi.issuers import RevocationCheck, TrustedIssuer
 from authsec_fastapi.principal import ClaimPath
@@ -82,7 +83,7 @@ class GuardSettings(BaseSettings):
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
+        env_prefix=NAMING.prefix, frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
     issuer: str | None = None
@@ -153,7 +154,7 @@ class GuardSettings(BaseSettings):
 
         def __init__(self, **given: Any) -> None:
             """Wrap the secrets before any frame holds them in the clear."""
-            super().__init__(**wrapped(given))
+            super().__init__(**NAMING.wrapped(given))
 
     @classmethod
     def settings_customise_sources(
@@ -165,7 +166,7 @@ class GuardSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments, then the environment, then the `.env` file that one of them names. Called by pydantic."""
-        return (Layers(settings_cls, init_settings),)
+        return (ServiceLayers(settings_cls, init_settings, NAMING),)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -18,9 +18,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from authsec_core._origin import check_origin, origin_of
+from authsec_core._service_settings import ServiceLayers, is_blank
 from authsec_core.errors import ConfigurationError
 from authsec_server._described import Setting, described, path_field, text_field
-from authsec_server._environment import PREFIX, Layers, is_blank, variable, wrapped
+from authsec_server._environment import NAMING, variable
 from authsec_server._safety import check_files, check_together
 
 __all__ = ["ServerSettings", "Setting"]
@@ -45,7 +46,7 @@ class ServerSettings(BaseSettings):
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True, validate_default=False
+        env_prefix=NAMING.prefix, frozen=True, extra="ignore", hide_input_in_errors=True, validate_default=False
     )
 
     dev: bool = Field(
@@ -248,7 +249,7 @@ class ServerSettings(BaseSettings):
         def __init__(self, **given: Any) -> None:
             """Read, validate, fill in what follows from the rest, and check what can go wrong together."""
             try:
-                super().__init__(**wrapped(given))
+                super().__init__(**NAMING.wrapped(given))
             except ValidationError as exc:
                 problem = _explain(exc)
             else:
@@ -267,7 +268,7 @@ class ServerSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments, then the environment, then the `.env` file that one of them names. Called by pydantic."""
-        return (Layers(settings_cls, init_settings),)
+        return (ServiceLayers(settings_cls, init_settings, NAMING),)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -45,6 +45,8 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 MADE_AT = 1_600_000_000.0  # epoch seconds: before every clock of a test
 LIST_KEPT = 0.5  # seconds for which a server goes by the status list that it has
 PATIENCE = 60.0  # seconds for what should come at once
+# Of servers whose test is about no timeout: whoever is served in the end was served, on however busy a machine.
+PATIENT: dict[str, Any] = {"database_timeout": 30.0, "request_timeout": PATIENCE, "header_timeout": PATIENCE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,8 @@ class Databases:
         create_master_key(key_file)
         url = f"sqlite:///{self._folder / name}.db" if kind == "sqlite" else self._postgres().create_database()
         public_url = "http://127.0.0.1:8321"  # nobody hears of it: a copy has its own
-        settings = ServerSettings(dev=dev, database_url=url, master_key_file=key_file, public_url=public_url)
+        known: dict[str, Any] = {"dev": dev, "database_url": url, "master_key_file": key_file, "public_url": public_url}
+        settings = ServerSettings(**known, **PATIENT)
         # Real servers go by the real time, and would replace a key of long ago.
         clock = SYSTEM_CLOCK if kind == "replicas" else FakeClock(wall=MADE_AT)
         credential = asyncio.run(initialise(settings, clock=clock))
@@ -276,11 +279,11 @@ OpenReplicas = Callable[..., AbstractContextManager[ReplicatedSite]]
 def running_site(
     databases: Databases, kind: Kind, *, clock: Clock = SYSTEM_CLOCK, dev: bool = False, **settings: Any
 ) -> Iterator[Site]:
-    """Lend a site, without rate limits unless they are given: all tests come from one address.
+    """Lend a site, without rate limits or short timeouts unless they are given: all tests come from one address.
 
     When it is given back, its audit has to be whole, whatever was done to it meanwhile.
     """
-    settings = {"client_rate": 0, "refusal_rate": 0, **settings}
+    settings = {"client_rate": 0, "refusal_rate": 0, **PATIENT, **settings}
     with ExitStack() as stack:
         database = stack.enter_context(databases.copy(kind, dev=dev))
         authority = RunningAuthority(
@@ -308,6 +311,7 @@ def replicated_site(databases: Databases, nursery: Nursery, folder: Path, **sett
             "refusal_rate": 0,
             "master_key_file": database.master_key_file,
             "log_level": "WARNING",
+            **PATIENT,
             **settings,
         }
         servers = Replicas(nursery, folder, database_url=database.url, admin_token=database.admin_token, **given)
@@ -456,6 +460,19 @@ def busy_database(url: str) -> Iterator[Callable[[], None]]:
             yield let_go
         finally:
             let_go()
+
+
+def hurry(site: Site, seconds: float) -> None:
+    """Have this server wait only so long for whoever writes; all else that it does may take as long as before."""
+
+    async def work(inner: Authority) -> None:
+        inner.database._timeout = seconds
+        if not inner.database.is_sqlite:
+            limit = sa.text(f"SET lock_timeout = {int(seconds * 1000)}")
+            await inner.database.write(lambda connection: connection.execute(limit))
+            await inner.database.settle(lambda connection: connection.execute(limit))
+
+    site.authority.run(work)
 
 
 def inside(site: Site, work: Callable[[Authority], Awaitable[Any]]) -> Any:

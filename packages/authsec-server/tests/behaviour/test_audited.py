@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import sqlalchemy as sa
-from behaviour.support import BARE, NOBODY, OpenSite, Site
+from behaviour.support import BARE, NOBODY, PATIENCE, PATIENT, OpenSite, Site
 
-from authsec_core._clock import SYSTEM_CLOCK
 from authsec_core.testing import FakeClock
 from authsec_server.authority import Authority
 from authsec_server.db.tables import audit
@@ -77,7 +76,7 @@ def test_the_entry_is_there_before_the_token_is_signed(open_site: OpenSite) -> N
 @pytest.mark.parametrize("table", ["audit", "head", "tokens"])
 def test_without_the_entry_there_is_no_token(open_site: OpenSite, table: str) -> None:
     """Where the audit, its head or the token's row cannot be written: 503, no token; then it goes on."""
-    with open_site(clock=FakeClock(), database_timeout=1.0) as site:
+    with open_site(clock=FakeClock()) as site:
         agent = site.onboard()
         before = len(site.entries())
         site.authority.run(lambda inner: _rename(inner, table, f"{table}_away"))
@@ -97,8 +96,12 @@ def test_while_the_database_is_down_there_is_no_token() -> None:
     """PostgreSQL stops: 503 for agents, operators and verifiers, and not ready; it is back, and nothing is missing."""
     with LocalPostgres(fsync=False) as server:
         url = server.create_database()
-        with RunningAuthority(database_url=url, database_timeout=1.0) as authority, httpx.Client(verify=BARE) as http:
-            site = Site("postgresql", authority, http, SYSTEM_CLOCK)
+        clock = FakeClock()  # by which nobody has to wait until the authority has tried for long enough
+        with (
+            RunningAuthority(clock=clock, database_url=url, **PATIENT) as authority,
+            httpx.Client(verify=BARE, trust_env=False, timeout=PATIENCE) as http,
+        ):
+            site = Site("postgresql", authority, http, clock)
             agent = site.onboard()
             before = site.ask(agent).json()["jti"]
             server.stop()
@@ -113,6 +116,7 @@ def test_while_the_database_is_down_there_is_no_token() -> None:
                 assert "eyJ" not in reply.text
             assert http.get(f"{base}/healthz").status_code == 200
             server.start()
+            clock.advance(1)  # for as long a server goes by what it has found out about itself
             after = site.ask(agent).json()["jti"]
             issued = [entry["jti"] for entry in site.entries(action="token.issue")]
             assert issued == [before, after]

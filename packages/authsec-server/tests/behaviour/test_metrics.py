@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import httpx
 import pytest
-from behaviour.support import NOBODY, OpenSite, Site, busy_database, inside
+from behaviour.support import NOBODY, OpenSite, Site, busy_database, hurry, inside
 from prometheus_client.parser import text_string_to_metric_families
 
 from authsec_core.testing import FakeClock, assert_no_secret
@@ -129,11 +129,12 @@ def test_nobody_outside_makes_series(site: Site) -> None:
 
 def test_what_goes_wrong_is_counted(open_site: OpenSite) -> None:
     """Who has to wait, what the database did not take, and chores that fail."""
-    with open_site(clock=FakeClock(), refusal_rate=0.1, database_timeout=0.3) as site:
+    with open_site(clock=FakeClock(), refusal_rate=0.1) as site:
         agent = site.onboard()
         assert [site.ask(NOBODY, "Bearer x").status_code for _ in range(3)] == [404, 429, 429]
         site.fake.advance(10)
         url = site.authority.settings.database_url.get_secret_value()
+        hurry(site, 0.3)
         with busy_database(url):
             assert site.ask(agent).status_code == 503
 

@@ -28,6 +28,7 @@ from authsec_server.testing import LocalPostgres
 
 HOURS = 3 * 3600.0  # seconds
 USERS = 3
+SOON = 2.0  # seconds: a timeout that a test waits for, and that a server which starts meanwhile has to keep
 
 
 class Scene:
@@ -89,7 +90,7 @@ def test_a_database_that_restarts_loses_nothing(
 ) -> None:
     """PostgreSQL is restarted, or killed and started, under load: 503 for a while, and then all three servers go on."""
     databases = Databases(tmp_path, lambda: own_postgres)
-    with replicated_site(databases, nursery, tmp_path, database_timeout=0.5) as site:
+    with replicated_site(databases, nursery, tmp_path, database_timeout=SOON) as site:
         scene = Scene(site)
         with Load(*scene.users) as load:
             load.go_on()
@@ -99,7 +100,7 @@ def test_a_database_that_restarts_loses_nothing(
             own_postgres.start()
             scene.recovers(load)
         scene.check()
-        assert [site.http.get(f"{url}/readyz").status_code for url in site.base_urls] == [200] * 3
+        wait_until(lambda: [site.http.get(f"{url}/readyz").status_code for url in site.base_urls] == [200] * 3)
 
 
 PG_FULL = (
@@ -135,7 +136,7 @@ def test_a_disk_that_is_full_is_a_503(open_replicas: OpenReplicas) -> None:
 @pytest.mark.req("RU1")
 def test_an_sqlite_that_is_full_is_a_503(databases: Databases) -> None:
     """SQLite refuses one page more: nothing that it does not hold is acknowledged, and then it goes on by itself."""
-    with running_site(databases, "sqlite", database_timeout=0.5) as site:
+    with running_site(databases, "sqlite", database_timeout=SOON) as site:
         scene = Scene(site)
         with Load(*scene.users) as load:
             load.go_on()

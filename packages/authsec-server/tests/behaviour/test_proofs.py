@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import sqlalchemy as sa
-from behaviour.support import BARE, NOBODY, OpenSite, Site, inside, rows
+from behaviour.support import BARE, NOBODY, PATIENCE, OpenSite, Site, inside, rows
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from authsec_core.testing import assert_no_secret
@@ -220,7 +220,7 @@ def test_an_id_alone_is_enough_in_development_only(open_site: OpenSite, site: Si
         assert urlsplit(trial.authority.base_url).hostname == "127.0.0.1"
         url = f"{trial.authority.base_url}/authsec/uflow/sdk/delegation-token?client_id={agent.client_id}"
         for host in ("evil.example", "authority.internal:8321", "169.254.169.254"):
-            reply = httpx.get(url, headers={"Host": host}, verify=BARE, trust_env=False)
+            reply = httpx.get(url, headers={"Host": host}, verify=BARE, trust_env=False, timeout=PATIENCE)
             assert (reply.status_code, "token" in reply.text) == (421, False)
 
 

@@ -27,6 +27,7 @@ from behaviour.support import (
     Site,
     at_once,
     busy_database,
+    hurry,
     peek,
     running_site,
     starting_line,
@@ -39,16 +40,14 @@ from authsec_server.testing import OnboardedAgent
 
 MANY = 64
 SDK = "/authsec/uflow/sdk/delegation-token"
-# Enough for everyone who waits in line, on a busy machine.
-PATIENT: dict[str, Any] = {"database_timeout": 30.0, "request_timeout": 60.0}
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one server", "three servers"])
 def servers(request: pytest.FixtureRequest, databases: Databases, kind: Kind) -> Iterator[list[Site]]:
     """One server, or three of one authority."""
     with ExitStack() as stack:
-        first = stack.enter_context(running_site(databases, kind, **PATIENT))
-        yield [first, *(stack.enter_context(first.replica(**PATIENT)) for _ in range(request.param - 1))]
+        first = stack.enter_context(running_site(databases, kind))
+        yield [first, *(stack.enter_context(first.replica()) for _ in range(request.param - 1))]
 
 
 def spread(servers: Sequence[Site], method: str, path: str, bodies: Sequence[object]) -> list[Call]:
@@ -331,7 +330,7 @@ class _Patient:
 def test_a_busy_database_is_tried_again(open_site: OpenSite) -> None:
     """While another process holds the writers' place, requests wait and try again; let go, all are answered."""
     clock = _Patient()
-    with open_site(clock=clock, **PATIENT) as site:
+    with open_site(clock=clock) as site:
         agent = site.onboard()
         url = site.authority.settings.database_url.get_secret_value()
         begun = threading.Event()
@@ -364,8 +363,9 @@ async def _note_writing(inner: Any, begun: threading.Event) -> None:
 @pytest.mark.req("RU1")
 def test_a_database_that_stays_busy_is_a_503(open_site: OpenSite) -> None:
     """No token and no change come of it, the answer says when to try again, and then it works."""
-    with open_site(clock=FakeClock(), database_timeout=0.25) as site:
+    with open_site(clock=FakeClock()) as site:
         agent = site.onboard()
+        hurry(site, 0.25)
         with busy_database(site.authority.settings.database_url.get_secret_value()) as let_go:
             replies: list[httpx.Response] = [
                 site.ask(agent),
@@ -382,11 +382,11 @@ def test_a_database_that_stays_busy_is_a_503(open_site: OpenSite) -> None:
 @pytest.mark.req("RA8")
 def test_who_hangs_up_loses_nothing(open_site: OpenSite) -> None:
     """A revocation whose caller does not wait for the answer is made all the same."""
-    with open_site(**PATIENT) as site:
+    with open_site() as site:
         agent = site.onboard()
 
         async def hang_up() -> None:
-            async with httpx.AsyncClient(trust_env=False, verify=BARE) as client:
+            async with httpx.AsyncClient(trust_env=False, verify=BARE, timeout=PATIENCE) as client:
                 url = f"{site.authority.base_url}/api/v1/clients/{agent.client_id}/revoke"
                 headers = {"Authorization": f"Bearer {site.authority.admin_token}"}
                 task = asyncio.create_task(client.post(url, headers=headers))

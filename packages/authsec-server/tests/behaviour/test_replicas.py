@@ -25,9 +25,8 @@ def three(
 ) -> Iterator[ReplicatedSite]:
     """An authority of three server processes, for all tests here that leave the others alone."""
     request.getfixturevalue("postgres")  # before it is copied from, and so closed after it
-    patient = {"database_timeout": 30.0, "request_timeout": 60.0}
     folder: Path = tmp_path_factory.mktemp("three")
-    with replicated_site(databases, nursery, folder, **patient) as found:
+    with replicated_site(databases, nursery, folder) as found:
         yield found
 
 

@@ -211,7 +211,7 @@ def test_whatever_is_reported_is_one_bounded_line(site: Site) -> None:
 
 def test_a_service_that_reports_too_often_has_to_wait(open_site: OpenSite) -> None:
     """Each report counts once against the rate of the client."""
-    with open_site(client_rate=0.2) as site:
+    with open_site(clock=FakeClock(), client_rate=0.2) as site:
         service = site.onboard("audit:report")
         replies = [report(site, service, decision()) for _ in range(4)]
         assert [reply.status_code for reply in replies] == [201, 201, 429, 429]

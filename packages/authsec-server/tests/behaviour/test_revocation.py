@@ -165,7 +165,7 @@ def test_an_authority_that_is_away_cannot_vouch(open_site: OpenSite) -> None:
 def test_a_list_that_cannot_be_read_is_not_made_up(open_site: OpenSite) -> None:
     """Without its table the authority publishes no list, not even the one it has, and verifiers refuse in time."""
     clock = FakeClock()
-    with open_site(clock=clock, database_timeout=1.0) as site, site.verifier() as verifier:
+    with open_site(clock=clock) as site, site.verifier() as verifier:
         token = site.token(site.onboard())
         assert verifier.verify(token).key_id
         site.authority.run(_without_tokens)

@@ -88,7 +88,7 @@ def test_a_server_that_stops_answers_what_it_has_begun(open_replicas: OpenReplic
 async def _somebody_waits(url: str) -> None:
     """Return once a transaction stands in line for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    database = Database(url, clock=SYSTEM_CLOCK)
+    database = Database(url, clock=SYSTEM_CLOCK, timeout=PATIENCE)
     ends_at, found = SYSTEM_CLOCK.steady() + PATIENCE, 0
     while not found:
         assert SYSTEM_CLOCK.steady() < ends_at
@@ -133,7 +133,7 @@ def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
 
 def _migrate(site: ReplicatedSite) -> None:
     async def run() -> None:
-        database = Database(site.servers.settings.database_url.get_secret_value(), clock=SYSTEM_CLOCK)
+        database = Database(site.servers.settings.database_url.get_secret_value(), clock=SYSTEM_CLOCK, timeout=PATIENCE)
         try:
             await migrate.upgrade(database)
         finally:

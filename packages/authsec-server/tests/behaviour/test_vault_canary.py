@@ -12,7 +12,7 @@ import json
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,12 @@ async def _checkpoint(url: str) -> None:
 @contextmanager
 def served(database: str) -> Iterator[Server]:
     """Lend a server that logs at DEBUG, on a database of this kind."""
-    environ = {"AUTHSEC_SERVER_LOG_LEVEL": "DEBUG", "AUTHSEC_SERVER_LOG_FORMAT": "json"}
+    environ = {
+        "AUTHSEC_SERVER_LOG_LEVEL": "DEBUG",
+        "AUTHSEC_SERVER_LOG_FORMAT": "json",
+        "AUTHSEC_SERVER_DATABASE_TIMEOUT": "30",
+        "AUTHSEC_SERVER_REQUEST_TIMEOUT": "60",
+    }
     if database == "sqlite":
         with DevAuthority(environ=environ) as authority:
             yield Server(authority, authority.data_dir)
@@ -94,6 +99,14 @@ def spelled(text: str) -> list[bytes]:
 def found_in(content: bytes, text: str) -> bool:
     """Return whether the text is there, in any spelling."""
     return any(spelling in content for spelling in spelled(text))
+
+
+def contents(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Yield every file below a folder; a server at work may remove one that was just there."""
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            if file.is_file():
+                yield file, file.read_bytes()
 
 
 def use(server: Server) -> list[bytes]:
@@ -149,7 +162,7 @@ def test_a_canary_is_nowhere_to_be_found(database: str) -> None:
     with served(database) as server:
         replies = use(server)
         server.flush()
-        files = {file: file.read_bytes() for file in server.folder.rglob("*") if file.is_file()}
+        files = dict(contents(server.folder))
         log = server.authority.log.encode()
         processes = [Path(f"/proc/{pid}/cmdline") for pid in server.pids] if sys.platform == "linux" else []
         shown = [path.read_bytes() for path in processes]

@@ -692,7 +692,7 @@ def test_writers_at_once_get_a_version_each(owner: Asking, place: str) -> None:
 @pytest.mark.parametrize("table", ["audit", "head"])
 def test_without_the_entry_there_is_no_secret(open_site: OpenSite, table: str) -> None:
     """Where the audit cannot be written: 503 and no value, nothing written, no use counted; then it goes on."""
-    with open_site(clock=FakeClock(), database_timeout=1.0) as site:
+    with open_site(clock=FakeClock()) as site:
         owner = agent(site)
         owner.put(PATH, "canary-value")
         counted = owner.token("secrets:read:production/*", max_uses=1)
@@ -758,7 +758,7 @@ async def _watch_no_more(inner: Authority) -> None:
 
 
 async def _reads_of(url: str, path: str) -> int:
-    database = Database(url, clock=SYSTEM_CLOCK)
+    database = Database(url, clock=SYSTEM_CLOCK, timeout=60.0)
     try:
         async with database.read() as connection:
             query = sa.select(tables.audit.c.text).where(tables.audit.c.action == "vault.secret.read")

@@ -55,7 +55,7 @@ def test_the_reply_shows_the_token_once(site: Site) -> None:
     assert reply.headers["cache-control"] == "no-store"
     assert shown["scopes"] == ["secrets:read:production/a/*", "secrets:read:production/b/*"]
     assert shown["token_id"] == id_of(shown["token"])
-    assert 1795 < parse_time(shown["expires_at"]) - site.clock.wall() <= 1800
+    assert 1740 < parse_time(shown["expires_at"]) - site.clock.wall() <= 1800
     assert (shown["max_uses"], shown["access_tier"], shown["requires_approval"]) == (3, "standard", False)
 
 
@@ -343,9 +343,10 @@ def test_the_entry_of_a_token_says_what_it_is(site: Site) -> None:
 def test_no_credential_is_kept_among_the_agents_words(site: Site) -> None:
     """People and models write keys and tokens into what is meant for the audit, which is kept and read by others."""
     agent = site.onboard(vault=WHOLE)
-    path = secret(site, agent, tier="sensitive")
     headers = {"X-Conversation-ID": f"my key: {agent.agent_key}!", "X-Access-Reason": f"or {site.token(agent)}"}
-    wish = {"scopes": [f"secrets:read:{path}"], "description": f"{agent.agent_key} may read it"}
+    # Of no secret that needs it: with such a secret here, the tokens of other tests would need consent, too.
+    scopes, description = ["secrets:read:quiet/*"], f"{agent.agent_key} may read it"
+    wish = {"scopes": scopes, "access_tier": "sensitive", "description": description}
     asked = say(site, "POST", "/tokens", agent.agent_key, json=wish, headers=headers).json()
     (entry,) = site.entries(client_id=agent.client_id, action="vault.approval.request")
     assert entry["claimed"] == {"conversation_id": "my key: *", "reason": "or *", "description": "* may read it"}
@@ -365,7 +366,7 @@ def test_without_the_entry_there_is_no_token(open_site: OpenSite, table: str) ->
 
         inside(site, work)
 
-    with open_site(database_timeout=1.0) as site:
+    with open_site() as site:
         agent = site.onboard(vault=WHOLE)
         rename(site, table, "away")
         reply = ask(site, agent, WHOLE)

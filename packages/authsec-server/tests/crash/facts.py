@@ -132,7 +132,7 @@ class Books:
 
     async def _new(self) -> tuple[Any, list[AuditRow], list[Any]]:
         """Return what is new up to the head, and the tokens that were taken back; old ones may have been."""
-        database = Database(self._url, clock=SYSTEM_CLOCK)
+        database = Database(self._url, clock=SYSTEM_CLOCK, timeout=60.0)
         try:
             async with database.read() as connection:
                 head = (await connection.execute(sa.select(tables.head))).one()

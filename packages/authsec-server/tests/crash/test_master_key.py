@@ -108,6 +108,8 @@ class Scene:
         environment = {
             "AUTHSEC_SERVER_PUBLIC_URL": self._settings.public_url,
             "AUTHSEC_SERVER_DATABASE_URL": self._settings.database_url.get_secret_value(),
+            "AUTHSEC_SERVER_DATABASE_TIMEOUT": str(self._settings.database_timeout),
+            "AUTHSEC_SERVER_REQUEST_TIMEOUT": str(self._settings.request_timeout),
         }
         return self.commands.run(_COMMAND, *argv, *where, environment=environment, **plan)
 
@@ -152,6 +154,8 @@ async def scene(folder: Path, url: str, chance: Random) -> AsyncIterator[tuple[S
         "public_url": f"http://127.0.0.1:{port.number}",
         "client_rate": 0,
         "refusal_rate": 0,
+        "database_timeout": 30.0,
+        "request_timeout": 60.0,
     }
     settings = ServerSettings(**wanted)
     await initialise(settings)

@@ -80,7 +80,7 @@ class LoopbackServer:
         with self._arrived:
             return tuple(self._requests)
 
-    def wait_for_requests(self, count: int, *, path: str | None = None, timeout: float = 10.0) -> None:
+    def wait_for_requests(self, count: int, *, path: str | None = None, timeout: float = 30.0) -> None:
         """Wait until `count` requests in all have come, for `path` or for any; they need not have been answered.
 
         Raises:
@@ -167,7 +167,7 @@ class _Listener(ThreadingHTTPServer):
         self.owner = owner
         self._tls = tls
         self._lock = threading.Lock()  # guards _live
-        self._live: dict[threading.Thread, socket.socket] = {}
+        self._live: dict[threading.Thread, socket.socket] = {}  # by threads that have not ended, and some that have
         super().__init__(("127.0.0.1", port), _Connection)
 
     def server_bind(self) -> None:
@@ -181,15 +181,10 @@ class _Listener(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
         with self._lock:
+            # Forgotten when it has ended, and not by itself when it is about to: `close` leaves no thread behind.
+            self._live = {other: its for other, its in self._live.items() if other.is_alive()}
             self._live[thread] = request
         thread.start()
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            with self._lock:
-                del self._live[threading.current_thread()]
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         if self._tls is None:

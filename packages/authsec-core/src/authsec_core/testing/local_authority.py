@@ -201,7 +201,7 @@ class LocalAuthority:
         """Return how many requests came to the `delegation` endpoint, the `jwks` or the `statuslist`."""
         return len(self._received(where))
 
-    def wait_for_requests(self, count: int, *, where: Where = "delegation", timeout: float = 10.0) -> None:
+    def wait_for_requests(self, count: int, *, where: Where = "delegation", timeout: float = 30.0) -> None:
         """Wait until `count` requests have come there in all; they need not have been answered.
 
         Raises:

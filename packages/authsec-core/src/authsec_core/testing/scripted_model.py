@@ -140,7 +140,7 @@ class ScriptedModel:
         """The tools of the latest request that offers any, by name; none in ReAct text."""
         return offered_tools(self.requests)
 
-    def wait_for_requests(self, count: int, *, timeout: float = 10.0) -> None:
+    def wait_for_requests(self, count: int, *, timeout: float = 30.0) -> None:
         """Wait until `count` requests have come in all.
 
         Raises:

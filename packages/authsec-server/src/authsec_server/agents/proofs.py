@@ -22,7 +22,7 @@ _CLUSTER = "k8s:cluster"
 
 
 class Facts(Protocol):
-    """What the transaction knows; see `audit.ledger.Slot`."""
+    """What the transaction knows; see `audit.questions.Slot`."""
 
     @property
     def at(self) -> float:

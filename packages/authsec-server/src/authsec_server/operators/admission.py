@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from authsec_core._clock import Clock
 from authsec_server import credentials
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
-from authsec_server.audit.ledger import Ledger, Settled
+from authsec_server.audit.ledger import Ledger
+from authsec_server.audit.questions import Settled
 from authsec_server.credentials import Credential, Pepper
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import operator_tokens, operators

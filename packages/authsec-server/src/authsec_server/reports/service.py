@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from authsec_server.agents.proofs import Proven
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import Decision
-from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.audit.memory import used
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.errors import RefusedError
 from authsec_server.tokens.issue import ClientQuestion, ClientRequest
 from authsec_server.tokens.policy import Ask, Caps, Refusal, decide

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal
 
-from authsec_core._telemetry import find_tracer, harmless
+from authsec_core._opentelemetry import find_tracer, harmless
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

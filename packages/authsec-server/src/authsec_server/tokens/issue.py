@@ -14,8 +14,9 @@ from authsec_core.scopes import format_scopes
 from authsec_server.agents.proofs import NoGoodProof, Proof, Proven
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
-from authsec_server.audit.ledger import Ledger, Slot, Verdict
+from authsec_server.audit.ledger import Ledger
 from authsec_server.audit.memory import Want, parents
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.errors import RefusedError
 from authsec_server.ids import random_uuid
 from authsec_server.keys.keyring import Keyring

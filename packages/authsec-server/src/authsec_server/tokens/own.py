@@ -18,7 +18,8 @@ from authsec_core.errors import BadSignatureError, MalformedTokenError, RevokedT
 from authsec_core.scopes import format_scopes
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import Actor, Caller, Entry
-from authsec_server.audit.ledger import Change, Ledger, Settled
+from authsec_server.audit.ledger import Change, Ledger
+from authsec_server.audit.questions import Settled
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import tokens
 from authsec_server.errors import RefusedError

@@ -41,7 +41,7 @@ MOST_EXCHANGES: Final = 8  # of one token, those included with which a client na
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """What the transaction knows; see `audit.ledger.Slot`.
+    """What the transaction knows; see `audit.questions.Slot`.
 
     Attributes:
         at: Epoch seconds.

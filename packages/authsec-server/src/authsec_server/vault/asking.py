@@ -14,7 +14,7 @@ from typing import Final, NoReturn, TypeVar
 import sqlalchemy as sa
 
 from authsec_server.audit.ledger import Change, Ledger
-from authsec_server.credentials import Credential, Pepper, mac, matches
+from authsec_server.credentials import Credential, Pepper, matches
 from authsec_server.db.engine import Database
 from authsec_server.db.tables import client_keys, vault_tokens
 from authsec_server.errors import RefusedError
@@ -74,11 +74,9 @@ class Asking:
         """
         self._limits.enter(address)
         owner = self._owners.get(credential.id) or await self._found(credential)
-        presented = Presented(
-            credential=credential, client_id=None if owner is None else owner.client_id, address=address
-        )
-        is_issued = matches(None if owner is None else owner.mac, mac(self.pepper, credential.kind, credential))
-        if owner is None or not is_issued:
+        client_id, kept = (None, None) if owner is None else (owner.client_id, owner.mac)
+        presented = Presented.of(credential, self.pepper, client_id=client_id, address=address)
+        if not matches(kept, presented.mac) or owner is None:
             await self._refuse(VaultRequest(presented=presented, request_id=request_id), address)
         self._limits.enter(address, owner.client_id)
         return presented, owner
@@ -95,7 +93,7 @@ class Asking:
             RefusedError: It is not; that is in the audit.
             StorageUnavailableError: It could not be found out.
         """
-        return await self.settle(WhoAsks(request, self.pepper), request.presented.address)
+        return await self.settle(WhoAsks(request), request.presented.address)
 
     async def settle(self, question: VaultQuestion[T], address: str | None) -> T:
         """Return the answer, which was decided together with those of others.
@@ -134,7 +132,7 @@ class Asking:
         # Charged before anything is waited for: else a crowd of strangers comes in before the first of them has paid.
         self._limits.enter(address)
         self._limits.refused(address)
-        outcome = await self._ledger.judge(WhoAsks(stranger, self.pepper))
+        outcome = await self._ledger.judge(WhoAsks(stranger))
         raise outcome if isinstance(outcome, RefusedError) else unproven()
 
     async def _found(self, credential: Credential) -> Owner | None:

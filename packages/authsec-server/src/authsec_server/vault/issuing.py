@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from authsec_core.vault_scopes import format_vault_scopes
 from authsec_server import credentials
-from authsec_server.audit.ledger import Slot, Verdict
-from authsec_server.credentials import Pepper
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.errors import RefusedError
 from authsec_server.ids import random_uuid
 from authsec_server.vault.approvals import Approval, read_approvals, read_open
@@ -74,8 +73,8 @@ class Waiting:
 class _Asks(VaultQuestion[Grant | Waiting]):
     """What asking for a token and coming for it have in common."""
 
-    def __init__(self, request: VaultRequest, pepper: Pepper, limits: TokenLimits, **more: Any) -> None:
-        super().__init__(request, "vault.token.issue", pepper, **more)
+    def __init__(self, request: VaultRequest, limits: TokenLimits, **more: Any) -> None:
+        super().__init__(request, "vault.token.issue", **more)
         self.credential: Final = credentials.generate("vault-token")
         self.approval_id: Final = random_uuid()
         self._limits = limits
@@ -105,12 +104,12 @@ class _Asks(VaultQuestion[Grant | Waiting]):
 class IssueQuestion(_Asks):
     """An agent asks for a token."""
 
-    def __init__(self, request: VaultRequest, pepper: Pepper, limits: TokenLimits, wanted: WantedToken) -> None:
+    def __init__(self, request: VaultRequest, limits: TokenLimits, wanted: WantedToken) -> None:
         self._wanted = wanted
         self._tier = (read_tiers, tier_of(wanted.scopes))
         self._open = (read_open, request.presented.client_id or "")
         scopes = format_vault_scopes(wanted.scopes)
-        super().__init__(request, pepper, limits, asked=scopes, wants=(self._tier, self._open))
+        super().__init__(request, limits, asked=scopes, wants=(self._tier, self._open))
 
     def _allowed(self, holder: Holder, slot: Slot) -> Verdict[Grant | Waiting | RefusedError]:
         wanted = self._wanted
@@ -149,9 +148,9 @@ class IssueQuestion(_Asks):
 class RedeemQuestion(_Asks):
     """An agent comes for the token that it asked for."""
 
-    def __init__(self, request: VaultRequest, pepper: Pepper, limits: TokenLimits, approval_id: str) -> None:
+    def __init__(self, request: VaultRequest, limits: TokenLimits, approval_id: str) -> None:
         self._approval = (read_approvals, approval_id)
-        super().__init__(request, pepper, limits, details={"approval_id": approval_id}, wants=(self._approval,))
+        super().__init__(request, limits, details={"approval_id": approval_id}, wants=(self._approval,))
 
     def _allowed(self, holder: Holder, slot: Slot) -> Verdict[Grant | Waiting | RefusedError]:
         approval: Approval | None = slot.found.get(self._approval)
@@ -186,9 +185,9 @@ class RedeemQuestion(_Asks):
 class RevokeQuestion(VaultQuestion[VaultToken]):
     """Who has a token, or the key that it was asked for with, takes it back."""
 
-    def __init__(self, request: VaultRequest, pepper: Pepper, token_id: str) -> None:
+    def __init__(self, request: VaultRequest, token_id: str) -> None:
         self._target = (read_tokens, token_id)
-        super().__init__(request, "vault.token.revoke", pepper, details={"token_id": token_id}, wants=(self._target,))
+        super().__init__(request, "vault.token.revoke", details={"token_id": token_id}, wants=(self._target,))
 
     def _allowed(self, holder: Holder, slot: Slot) -> Verdict[VaultToken | RefusedError]:
         target: VaultToken | None = slot.found.get(self._target)

@@ -66,13 +66,22 @@ class Presented:
 
     Attributes:
         credential: An agent key or a vault token; unproven as yet.
+        mac: HMAC-SHA-256 of it, as what it says it is, under the server's pepper: made once, and compared with what is
+            kept before the body is read and again in the transaction.
         client_id: Whose it is said to be, by its id; None where no such id is known.
         address: The peer's, as far as the server knows it.
     """
 
     credential: Credential
+    mac: bytes = field(repr=False)
     client_id: str | None
     address: str | None
+
+    @classmethod
+    def of(cls, credential: Credential, pepper: Pepper, *, client_id: str | None, address: str | None) -> Presented:
+        """Return a credential with its MAC, which takes the pepper."""
+        given = mac(pepper, credential.kind, credential)
+        return cls(credential=credential, mac=given, client_id=client_id, address=address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +108,7 @@ class Holder:
         return by_token and self.client.vault.reaches(action, namespace)
 
 
-def holder_of(
-    presented: Presented, pepper: Pepper, *, standing: Standing | None, token: VaultToken | None, at: float
-) -> Holder:
+def holder_of(presented: Presented, *, standing: Standing | None, token: VaultToken | None, at: float) -> Holder:
     """Return who asks.
 
     Args:
@@ -122,7 +129,7 @@ def holder_of(
         key, kept = _key(standing, token.key_id), token.mac
     else:
         raise unproven()
-    if not matches(kept, mac(pepper, credential.kind, credential)) or key is None or not key.is_live(at):
+    if not matches(kept, presented.mac) or key is None or not key.is_live(at):
         raise unproven()
     if standing.state != "active":
         raise RefusedError(

@@ -15,9 +15,8 @@ import sqlalchemy as sa
 from authsec_core.vault_scopes import format_vault_scopes
 from authsec_server.agents.standing import Standing
 from authsec_server.audit.entry import ANONYMOUS, Actor, Caller, Entry
-from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.audit.memory import Want
-from authsec_server.credentials import Pepper
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.db.among import among
 from authsec_server.db.tables import vault_tokens
 from authsec_server.errors import RefusedError
@@ -57,7 +56,6 @@ class VaultQuestion(Generic[T]):
         self,
         request: VaultRequest,
         action: str,
-        pepper: Pepper,
         *,
         asked: str | None = None,
         details: Mapping[str, Any] | None = None,
@@ -69,7 +67,7 @@ class VaultQuestion(Generic[T]):
         if presented.credential.kind == "vault-token":
             self._token = (read_tokens, presented.credential.id)
         self.wants: tuple[Want, ...] = (*([self._token] if self._token else []), *wants)
-        self._request, self._action, self._pepper = request, action, pepper
+        self._request, self._action = request, action
         self._asked, self._details = asked, dict(details or {})
 
     def judge(self, standing: Standing | None, slot: Slot) -> Verdict[T | RefusedError]:
@@ -77,7 +75,7 @@ class VaultQuestion(Generic[T]):
         token: VaultToken | None = None if self._token is None else slot.found.get(self._token)
         holder: Holder | None = None
         try:
-            holder = holder_of(self._request.presented, self._pepper, standing=standing, token=token, at=slot.at)
+            holder = holder_of(self._request.presented, standing=standing, token=token, at=slot.at)
             return self._allowed(holder, slot)
         except RefusedError as refusal:
             return Verdict(result=refusal, entry=self._refused(standing, holder, refusal))
@@ -123,8 +121,8 @@ class VaultQuestion(Generic[T]):
 class WhoAsks(VaultQuestion[Holder]):
     """Asks for nothing but to be recognised. Only a refusal is on record."""
 
-    def __init__(self, request: VaultRequest, pepper: Pepper) -> None:
-        super().__init__(request, "vault.denied", pepper)
+    def __init__(self, request: VaultRequest) -> None:
+        super().__init__(request, "vault.denied")
 
     def _allowed(self, holder: Holder, slot: Slot) -> Verdict[Holder | RefusedError]:
         return Verdict(result=holder, entry=None)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from authsec_server.audit.ledger import Slot, Verdict
 from authsec_server.audit.memory import Want
-from authsec_server.credentials import Pepper
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.errors import RefusedError
 from authsec_server.vault.policy import Holder, permit, permit_listing
 from authsec_server.vault.questions import VaultQuestion, VaultRequest
@@ -33,14 +32,12 @@ class ReadQuestion(VaultQuestion[StoredSecret | MayList]):
         may_list: Whether the address may mean a namespace.
     """
 
-    def __init__(
-        self, request: VaultRequest, pepper: Pepper, path: str, *, version: int | None = None, may_list: bool = False
-    ) -> None:
+    def __init__(self, request: VaultRequest, path: str, *, version: int | None = None, may_list: bool = False) -> None:
         self._path, self._may_list = path, may_list
         self._secret: Want = (read_latest if version is None else version_reader(version), path)
         details = {"path": path} if version is None else {"path": path, "version": version}
         super().__init__(
-            request, "vault.secret.read", pepper, asked=f"secrets:read:{path}", details=details, wants=(self._secret,)
+            request, "vault.secret.read", asked=f"secrets:read:{path}", details=details, wants=(self._secret,)
         )
 
     def _allowed(self, holder: Holder, slot: Slot) -> Verdict[StoredSecret | MayList | RefusedError]:
@@ -62,12 +59,11 @@ class ListQuestion(VaultQuestion[Holder]):
         namespace: The empty text is the whole vault.
     """
 
-    def __init__(self, request: VaultRequest, pepper: Pepper, namespace: str) -> None:
+    def __init__(self, request: VaultRequest, namespace: str) -> None:
         self._namespace = namespace
         super().__init__(
             request,
             "vault.secret.list",
-            pepper,
             asked=f"secrets:read:{namespace}/*" if namespace else "secrets:read:*",
             details={"path": namespace or "*"},
         )

@@ -82,7 +82,7 @@ class Secrets:
             UnsealError: It is not what was written.
         """
         may_list = or_list and version is None
-        question = ReadQuestion(asker[0], self._asking.pepper, path, version=version, may_list=may_list)
+        question = ReadQuestion(asker[0], path, version=version, may_list=may_list)
         found = await self._answer(question, asker)
         if isinstance(found, MayList):
             async with self._database.read() as connection:
@@ -99,7 +99,7 @@ class Secrets:
             namespace: The empty text is the whole vault.
             after: The path that a page before ended with.
         """
-        holder = await self._answer(ListQuestion(asker[0], self._asking.pepper, namespace), asker)
+        holder = await self._answer(ListQuestion(asker[0], namespace), asker)
         async with self._database.read() as connection:
             items, is_more = await stored.page_below(connection, namespace, seen_by(holder), after=after)
         return Listing(namespace, items, items[-1].path if is_more else None)
@@ -133,7 +133,7 @@ class Secrets:
         async def work(change: Change, info: SecretInfo) -> None:
             await stored.destroy(change.connection, info.path, change.at)
 
-        await self._answer(DeleteQuestion(asker[0], self._asking.pepper, path), asker, work)
+        await self._answer(DeleteQuestion(asker[0], path), asker, work)
 
     async def _write(
         self, asker: Asker, action: WriteAction, where: str, wanted: Mapping[str, Wanted]
@@ -150,7 +150,7 @@ class Secrets:
             ]
             await stored.append_versions(change.connection, sealed, created_by=question.client_id or "")
 
-        question = WriteQuestion(asker[0], action, self._asking.pepper, where, wanted)
+        question = WriteQuestion(asker[0], action, where, wanted)
         return await self._answer(question, asker, work)
 
     async def _answer(self, question: VaultQuestion[T], asker: Asker, work: Work[T] | None = None) -> T:

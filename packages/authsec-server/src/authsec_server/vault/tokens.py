@@ -62,7 +62,7 @@ class VaultTokens:
                 has consented to; nothing is issued.
             StorageUnavailableError: It could not be recorded. Nothing is issued.
         """
-        return await self._answer(request, IssueQuestion(request, self._asking.pepper, self.limits, wanted))
+        return await self._answer(request, IssueQuestion(request, self.limits, wanted))
 
     async def redeem(self, request: VaultRequest, approval_id: str) -> IssuedToken | Waiting:
         """Return the token that was asked for, once, after all have consented to it.
@@ -71,7 +71,7 @@ class VaultTokens:
             RefusedError: Somebody denied it, it has ended or been redeemed, or it is not this agent's.
             StorageUnavailableError: It could not be recorded. Nothing is issued.
         """
-        return await self._answer(request, RedeemQuestion(request, self._asking.pepper, self.limits, approval_id))
+        return await self._answer(request, RedeemQuestion(request, self.limits, approval_id))
 
     async def revoke(self, request: VaultRequest, token_id: str) -> None:
         """Take back one of the agent's own tokens; with a token, that one alone. Harmless where it was done before.
@@ -87,7 +87,7 @@ class VaultTokens:
             await change.connection.execute(sa.update(vault_tokens).where(living).values(revoked_at=change.at))
             return token
 
-        question = RevokeQuestion(request, self._asking.pepper, token_id)
+        question = RevokeQuestion(request, token_id)
         await self._asking.change(question, request.presented.address, work)
 
     async def purge(self) -> int:

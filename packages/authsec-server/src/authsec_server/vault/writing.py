@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Literal
 
-from authsec_server.audit.ledger import Slot, Verdict
-from authsec_server.credentials import Pepper
+from authsec_server.audit.questions import Slot, Verdict
 from authsec_server.errors import RefusedError
 from authsec_server.ids import random_uuid
 from authsec_server.vault.policy import AccessTier, Holder, permit
@@ -30,14 +29,11 @@ class WriteQuestion(VaultQuestion[tuple[SecretInfo, ...]]):
         wanted: By their paths.
     """
 
-    def __init__(
-        self, request: VaultRequest, action: WriteAction, pepper: Pepper, where: str, wanted: Mapping[str, Wanted]
-    ) -> None:
+    def __init__(self, request: VaultRequest, action: WriteAction, where: str, wanted: Mapping[str, Wanted]) -> None:
         self._wanted, self._must_exist = wanted, action == "vault.secret.rotate"
         super().__init__(
             request,
             action,
-            pepper,
             asked=f"secrets:write:{where}/*" if action == "vault.secret.import" else f"secrets:write:{where}",
             details={"path": where},
             wants=tuple((read_heads, path) for path in wanted),
@@ -83,12 +79,11 @@ class WriteQuestion(VaultQuestion[tuple[SecretInfo, ...]]):
 class DeleteQuestion(VaultQuestion[SecretInfo]):
     """May this secret be deleted?"""
 
-    def __init__(self, request: VaultRequest, pepper: Pepper, path: str) -> None:
+    def __init__(self, request: VaultRequest, path: str) -> None:
         self._path = path
         super().__init__(
             request,
             "vault.secret.delete",
-            pepper,
             asked=f"secrets:delete:{path}",
             details={"path": path},
             wants=((read_heads, path),),
