@@ -172,7 +172,7 @@ def test_strangers_alone_cause_few_requests(
 ) -> None:
     """After some of them, one in a while; a caller who has proven something takes along who waits, and never waits."""
     monkeypatch.setattr(module, "_STRANGERS", Patience(pause=3600.0, burst=2))
-    sink = sink_at(server, clock=FakeClock())
+    sink = sink_at(server, clock=FakeClock(), timeout=60.0)
     for _ in range(3):
         sink.record(event(**STRANGER))
     assert stub.sizes == [1, 1, 1]
@@ -193,7 +193,7 @@ def test_strangers_wait_no_longer_than_the_pause(
 ) -> None:
     """Nobody else has to come along: what they were denied is on record all the same."""
     monkeypatch.setattr(module, "_STRANGERS", Patience(pause=0.05, burst=1))
-    sink = sink_at(server)
+    sink = sink_at(server, timeout=60.0)
     for _ in range(5):
         sink.record(event(**STRANGER))
     assert len(stub.events) == 5
@@ -205,7 +205,7 @@ def test_a_flood_of_strangers_takes_no_place_from_others(
 ) -> None:
     """Two requests' worth of them wait; of more the service hears that they are not on record, and they stay denied."""
     monkeypatch.setattr(module, "_STRANGERS", Patience(pause=3600.0, burst=0))
-    sink = sink_at(server, clock=FakeClock())
+    sink = sink_at(server, clock=FakeClock(), timeout=60.0)
 
     async def flood() -> list[BaseException | None]:
         await sink.arecord(event(**STRANGER))

@@ -166,7 +166,7 @@ def test_what_could_not_be_had_is_on_record(where: Any) -> None:
     """Keys, status list or introspection: the caller hears one sentence, and the operator has to know where to look."""
     sink = Memory()
     with LocalAuthority() as local:
-        terms: dict[str, Any] = {"issuer": local.issuer, "audience": AUDIENCE}
+        terms: dict[str, Any] = {"issuer": local.issuer, "audience": AUDIENCE, "timeout": 30.0}
         if where == "introspection":  # which this authority does not have
             asked = Introspection(client_id="guard", client_key="canary", url=f"{local.base_url}/introspect")
             terms |= {"revocation": "introspection", "introspection": asked}

@@ -239,7 +239,7 @@ def test_an_outage_is_in_the_log_and_fills_it_not(
 ) -> None:
     """A warning once in some seconds, with the address and the cause."""
     clock = FakeClock(wall=SYSTEM_CLOCK.wall())
-    authenticator, token = stub.trusting(clock=clock), issuer.token("read")
+    authenticator, token = stub.trusting(clock=clock, timeout=30.0), issuer.token("read")
     stub.answer = Reply(status=500)
 
     def lines() -> list[tuple[str, str]]:
