@@ -101,11 +101,15 @@ def test_an_argument_that_is_no_setting_is_a_type_error() -> None:
         ("SERVICE_HOST", "10.0.0.7"),
         ("SERVICE_PORT", "80"),
         ("SERVICE_PORT_HTTP", "80"),
+        ("SERVICE_PORT_PORT", "80"),
         ("PORT", "tcp://10.0.0.7:80"),
         ("PORT_80_TCP", "tcp://10.0.0.7:80"),
+        ("PORT_80_TCP_PROTO", "tcp"),
+        ("PORT_80_TCP_PORT", "80"),
         ("PORT_80_TCP_ADDR", "10.0.0.7"),
         ("DATABASE_SERVICE_PORT", "5432"),
         ("DATABASE_PORT", "tcp://10.0.0.8:5432"),
+        ("DATABASE_PORT_5432_TCP_PORT", "5432"),
     ],
 )
 def test_what_kubernetes_sets_is_no_setting(setenv: Any, name: str, value: str) -> None:

@@ -297,7 +297,8 @@ def test_a_file_is_read_only_when_it_is_named(setenv: Any, tmp_path: Path, monke
 
 def test_what_kubernetes_sets_is_no_setting(setenv: Any) -> None:
     """A Service that is called authsec-guard gives each pod variables of that name."""
-    setenv(SERVICE_HOST="10.0.0.1", SERVICE_PORT="80", PORT="tcp://10.0.0.1:80", PORT_80_TCP_ADDR="10.0.0.1")
+    setenv(SERVICE_HOST="10.0.0.1", SERVICE_PORT="80", PORT="tcp://10.0.0.1:80")
+    setenv(PORT_80_TCP_ADDR="10.0.0.1", PORT_80_TCP_PORT="80", PORT_80_TCP_PROTO="tcp")
     assert GuardSettings().issuer is None
 
 

@@ -272,6 +272,7 @@ def test_what_kubernetes_sets_for_a_service_is_passed_over(monkeypatch: pytest.M
         "SERVICE_PORT": "8321",
         "SERVICE_PORT_HTTP": "8321",
         "PORT_8321_TCP_ADDR": "10.0.0.7",
+        "PORT_8321_TCP_PORT": "8321",
         "POSTGRES_PORT": "tcp://10.0.0.8:5432",
         "POSTGRES_SERVICE_PORT": "5432",
     }.items():

@@ -23,9 +23,9 @@ from authsec_core.errors import ConfigurationError
 __all__ = ["LAYERS", "Naming", "ServiceLayers", "is_blank"]
 
 # What Kubernetes sets, after the prefix, for each Service of the namespace whose name begins like the prefix.
-_SERVICE_LINK: Final = re.compile(
-    r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
-)
+_SERVICE_LINK: Final = re.compile(r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+# It sets this one, too, which may also be a setting or a mistake for one: it sets an address there.
+_SERVICE_PORT: Final = re.compile(r"(\w+_)?PORT")
 _SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://\S+")
 
 
@@ -56,11 +56,12 @@ class Naming:
 
     def is_service_link(self, name: str, value: str | None) -> bool:
         """Return whether Kubernetes sets this variable, for a Service that is called like the service."""
-        if not (name.startswith(self.prefix) and _SERVICE_LINK.fullmatch(name, len(self.prefix))):
+        if not name.startswith(self.prefix):
             return False
-        # A name that is PORT, or ends so, may be a setting or a mistake for one: Kubernetes sets an address there.
-        is_address = name.endswith("_PORT") and not name.endswith("_SERVICE_PORT")
-        return not is_address or _SERVICE_ADDRESS.fullmatch(value or "") is not None
+        if _SERVICE_LINK.fullmatch(name, len(self.prefix)):
+            return True
+        is_port = _SERVICE_PORT.fullmatch(name, len(self.prefix)) is not None
+        return is_port and _SERVICE_ADDRESS.fullmatch(value or "") is not None
 
     def check_names(self, names: Iterable[str], fields: Iterable[str]) -> None:
         """Refuse a variable that sets none of the fields.
