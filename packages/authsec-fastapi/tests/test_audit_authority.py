@@ -10,6 +10,7 @@ import pickle
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from authsec_core import ConfigurationError
 from authsec_core.testing import FakeClock, LoopbackServer, Raw, Reply, Request, assert_no_secret
 from authsec_fastapi import AuditEvent, AuditSink, AuditUnavailableError, AuthoritySink
 from authsec_fastapi import authority_sink as module
-from authsec_fastapi._grouping import Patience
+from authsec_fastapi._grouping import Grouped, Patience
 from authsec_fastapi.testing import AuditSinkContract
 from authsec_server.testing import RunningAuthority
 
@@ -159,19 +160,23 @@ def test_who_waits_meanwhile_goes_together(stub: Stub, server: LoopbackServer) -
 
 
 STRANGER: dict[str, Any] = {"outcome": "deny", "reason": "token_missing"}
+LONG = 120.0  # seconds: no test waits so long that goes well, and one that fails ends all the same
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    never = threading.Event()
-    while not condition():
-        never.wait(0.005)
+    waited = threading.Event()
+    for _ in range(int(LONG / 0.01)):
+        if condition():
+            return
+        waited.wait(0.01)
+    raise AssertionError("it did not happen")
 
 
 def test_strangers_alone_cause_few_requests(
     stub: Stub, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After some of them, one in a while; a caller who has proven something takes along who waits, and never waits."""
-    monkeypatch.setattr(module, "_STRANGERS", Patience(pause=3600.0, burst=2))
+    monkeypatch.setattr(module, "_STRANGERS", Patience(pause=LONG, burst=2))
     sink = sink_at(server, clock=FakeClock(), timeout=60.0)
     for _ in range(3):
         sink.record(event(**STRANGER))
@@ -204,7 +209,7 @@ def test_a_flood_of_strangers_takes_no_place_from_others(
     stub: Stub, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two requests' worth of them wait; of more the service hears that they are not on record, and they stay denied."""
-    monkeypatch.setattr(module, "_STRANGERS", Patience(pause=3600.0, burst=0))
+    monkeypatch.setattr(module, "_STRANGERS", Patience(pause=LONG, burst=0))
     sink = sink_at(server, clock=FakeClock(), timeout=60.0)
 
     async def flood() -> list[BaseException | None]:
@@ -220,6 +225,25 @@ def test_a_flood_of_strangers_takes_no_place_from_others(
     assert sum(one is None for one in came) == 200
     assert stub.sizes == [1, 100, 100, 3]
     sink.close()
+
+
+def test_strangers_are_not_passed_over_for_ever() -> None:
+    """Where others fill one write after the other, who can wait has a turn all the same, before those."""
+    writes: list[list[bytes]] = []
+    stranger: list[Future[None]] = []
+
+    def write(items: Sequence[bytes]) -> list[None]:
+        writes.append(list(items))
+        if len(writes) == 1:
+            stranger.append(grouped._submit(b"stranger", yields=False, patient=True))
+        for _ in range(2 if len(writes) < 40 else 0):
+            grouped._submit(b"other", yields=False, patient=False)
+        return [None] * len(items)
+
+    grouped = Grouped(write, most=2, largest=100, waiting=100, patience=Patience(pause=LONG, burst=1))
+    grouped.write(b"other")
+    stranger[0].result(LONG)
+    assert writes[:12] == [[b"other"], *[[b"other", b"other"]] * 10, [b"stranger", b"other"]]
 
 
 def test_one_request_is_no_larger_than_the_authority_takes(stub: Stub, server: LoopbackServer) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from authsec_core._clock import SYSTEM_CLOCK, Clock
 from authsec_core._fork import renew_after_fork
@@ -25,6 +25,7 @@ Outcome: TypeAlias = "BaseException | None"
 """What became of one of those that were written together: None is good."""
 
 _Item: TypeAlias = "tuple[bytes, Future[None]]"
+_MOST_PASSED: Final = 10  # writes in a row that have no room for what can wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class Grouped:
         """Leave the parent what waits there: nobody waits for it here."""
         self._queue: deque[_Item] = deque()
         self._patient: deque[_Item] = deque()
+        self._passed = 0  # writes since the last one that had room for what can wait, if there is any
         # Guards both queues, and whether the thread is to look at them again; notified of what cannot wait.
         self._changed = threading.Condition()
         self._is_writing = False
@@ -83,6 +85,7 @@ class Grouped:
         Args:
             yields: It leaves half of the places to what does not.
             patient: It can wait: it goes behind the others into the same write, or with its like once there may be one.
+                Where the others never leave room, its turn comes all the same.
 
         Raises:
             AuditUnavailableError: It is not.
@@ -136,15 +139,24 @@ class Grouped:
         with self._changed:
             if self._patient and not self._queue:
                 self._pause()
-            batch: list[_Item] = []
-            size = 0
-            while (queue := self._queue or self._patient) and len(batch) < self._most:
-                size += len(queue[0][0])
-                if batch and size > self._largest:
-                    break
-                batch.append(queue.popleft())
+            waiting = len(self._patient)
+            if self._passed < _MOST_PASSED:
+                batch = self._taken(self._queue, self._patient)
+            else:
+                batch = self._taken(self._patient, self._queue)
+            self._passed = self._passed + 1 if len(self._patient) == waiting > 0 else 0
             self._is_writing = bool(batch)
             return batch
+
+    def _taken(self, first: deque[_Item], then: deque[_Item]) -> list[_Item]:
+        batch: list[_Item] = []
+        size = 0
+        while (queue := first or then) and len(batch) < self._most:
+            size += len(queue[0][0])
+            if batch and size > self._largest:
+                break
+            batch.append(queue.popleft())
+        return batch
 
     def _pause(self) -> None:
         """Wait until there may be a write of nothing but what can wait, or something comes that cannot."""

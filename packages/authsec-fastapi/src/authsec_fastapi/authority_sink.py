@@ -57,7 +57,8 @@ class AuthoritySink:
         client_id: The service's own.
         agent_key: Its proof; or
         workload_token_file: A file with a workload's token.
-        timeout: Seconds for one request, with all attempts. Who waits for its turn waits for up to two of them.
+        timeout: Seconds for one request, with all attempts. Who waits for its turn waits for up to two of them; a
+            denial of who presented no good token may for longer.
         retries: How often a failed attempt is repeated: 0 to 3.
         ca_file: A PEM file of the authorities to trust instead of the usual ones.
         transport: An httpx transport.

@@ -131,7 +131,6 @@ def caller_of(principal: Principal | None) -> Caller:
 def error_reason(error: AuthSecError) -> str:
     """Return why something was denied, as it goes on record."""
     if isinstance(error, VerificationUnavailableError) and error.unavailable is not None:
-        return (
-            f"{error.unavailable}_unavailable"  # the caller is told nothing of it, so the operator has to see it here
-        )
+        # The caller is told nothing of it, so the operator has to see it here.
+        return f"{error.unavailable}_unavailable"
     return error.reason if isinstance(error, AccessDeniedError) else error.code

@@ -79,9 +79,8 @@ def test_nothing_is_widened_or_lengthened(site: Site) -> None:
     assert claims["exp"] <= peek(token)["exp"]
     for scope in ("write:metrics", "read:records", "admin"):
         assert refused(narrowed := site.exchange(second, token, scope=scope)) == (400, "invalid_scope")
-        assert (scope in narrowed.text) is (
-            scope == "read:records"
-        )  # the others are none of the subject's to begin with
+        # The others are none of the subject's to begin with.
+        assert (scope in narrowed.text) is (scope == "read:records")
     assert granted(site.exchange(second, token, scope="read:metrics write:metrics"))["scope"] == "read:metrics"
     assert refused(elsewhere := site.exchange(second, token, audience="payroll")) == (400, "invalid_target")
     assert "not for the audience 'payroll'" in elsewhere.json()["error_description"]
