@@ -190,6 +190,14 @@ def test_a_closed_server_refuses_and_starts_again_on_its_port(client: httpx.Clie
         server.close()
 
 
+def test_the_port_of_a_closed_server_is_nobody_elses() -> None:
+    """A server that happened to get it would answer in its place, and keep it from starting again."""
+    with LoopbackServer(echo) as server:
+        server.close()
+        with socket.socket() as other, pytest.raises(OSError, match=r"in use|usage"):
+            other.bind(("127.0.0.1", int(server.base_url.rpartition(":")[2])))
+
+
 def test_using_it_wrongly_says_so() -> None:
     """No URL before the start, and no second start."""
     server = LoopbackServer(echo)

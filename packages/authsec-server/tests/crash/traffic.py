@@ -48,6 +48,7 @@ class Traffic:
         self._everyone: frozenset[asyncio.Task[None]] = frozenset()
         self._missing: dict[str, set[asyncio.Task[None] | None]] = {"served": set(), "unavailable": set()}
         self._complete = asyncio.Event()
+        self._served, self._anew = 0, asyncio.Event()
         self.facts = Facts()
         self.away = False
         self.unavailable = 0
@@ -85,7 +86,23 @@ class Traffic:
                 task.result()
         assert not self._missing[how], f"not everyone was {how}: someone failed, or is not answered"
 
+    async def serves(self, count: int) -> None:
+        """Wait until so many more answers have come."""
+        wanted = self._served + count
+        while self._served < wanted:
+            self._anew.clear()
+            anew = asyncio.create_task(self._anew.wait())
+            await asyncio.wait([anew, *self._everyone], timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            anew.cancel()
+            for task in self._everyone:
+                if task.done():
+                    task.result()
+            assert self._anew.is_set(), "nobody is answered"
+
     def _answered(self, how: str) -> None:
+        if how == "served":
+            self._served += 1
+            self._anew.set()
         missing = self._missing[how]
         if missing:  # else nobody waits for answers of this kind
             missing.discard(asyncio.current_task())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from http.client import responses
@@ -65,6 +66,7 @@ class LoopbackServer:
         self._port = 0
         self._listener: _Listener | None = None
         self._acceptor: threading.Thread | None = None
+        self._let_port_go: Callable[[], object] = lambda: None
         self.failures: list[BaseException] = []
 
     @property
@@ -99,6 +101,7 @@ class LoopbackServer:
         if self._listener is not None:
             raise RuntimeError("the server is running already")
         self._closing.clear()
+        self._let_port_go()
         self._listener = _Listener(self, self._port, self._tls)
         self._port = self._listener.server_port
         self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), daemon=True)
@@ -106,7 +109,10 @@ class LoopbackServer:
         return self
 
     def close(self) -> None:
-        """Refuse new connections, drop the open ones, end all delays, wait for the handlers. Harmless when closed."""
+        """Refuse new connections, drop the open ones, end all delays, wait for the handlers. Harmless when closed.
+
+        The port stays ours until the `with` block ends, or until there is no server any more that could start again.
+        """
         listener, acceptor = self._listener, self._acceptor
         if listener is None or acceptor is None:
             return
@@ -116,6 +122,7 @@ class LoopbackServer:
             socket.create_connection(("127.0.0.1", self._port), timeout=1.0).close()
         acceptor.join()
         listener.server_close()
+        self._keep_port()
         listener.drop_connections()
 
     def __enter__(self) -> LoopbackServer:
@@ -125,6 +132,7 @@ class LoopbackServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        self._let_port_go()
         if error is None and self.failures:
             raise self.failures[0]
 
@@ -145,6 +153,14 @@ class LoopbackServer:
             answer = self._on_crash
         self._pause(answer.delay)
         return Raw() if self._closing.is_set() else answer
+
+    def _keep_port(self) -> None:
+        """Let nobody else have the port, who would answer in our place, until we start again or are forgotten."""
+        kept = socket.socket()
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._let_port_go = weakref.finalize(self, kept.close)
+        with suppress(OSError):  # somebody was quicker
+            kept.bind(("127.0.0.1", self._port))
 
     def _accept(self, listener: _Listener) -> None:
         while not self._closing.is_set():
