@@ -81,7 +81,7 @@ class Reloading:
         """Read the file anew, have the judge go by its policy and return it. Blocks on the disk.
 
         Args:
-            check: Looks at the new policy first, with the lock held.
+            check: Looks at the new policy first, with the lock held: what comes back here waits for ever.
 
         Raises:
             ConfigurationError: It cannot take the place of the one in force, which stays.

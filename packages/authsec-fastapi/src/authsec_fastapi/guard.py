@@ -139,7 +139,8 @@ class AuthSecGuard:
 
         Args:
             check: Looks at the new policy before it is in force, one at a time, and raises ConfigurationError where the
-                application cannot do with it.
+                application cannot do with it. It is not to call `require` or `reload_policy` itself, which wait until
+                it is done.
 
         Raises:
             ConfigurationError: It cannot be read, is no policy, lacks a role or an action that a route asks for, has
