@@ -12,7 +12,6 @@ from guard_support import Issuer, Memory
 
 import authsec_core.errors as core
 import authsec_fastapi.errors as own
-from authsec_core import vault_errors
 from authsec_core.errors import AuthSecError
 from authsec_fastapi import AuthSecMiddleware
 from authsec_fastapi.refusals import refusal_of
@@ -24,7 +23,7 @@ CANARY = "canary-5f1d"
 def tree(root: type[AuthSecError] = AuthSecError) -> list[type[AuthSecError]]:
     """Return a class of errors of this project and all below it."""
     below = [one for child in root.__subclasses__() for one in tree(child)]
-    return [root, *below] if root.__module__ in {core.__name__, vault_errors.__name__, own.__name__} else below
+    return [root, *below] if root.__module__ in {core.__name__, own.__name__} else below
 
 
 # Status, `error` of the challenge (None: there is no challenge), and whether the words are those of the error, whose

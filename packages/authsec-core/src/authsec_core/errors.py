@@ -45,7 +45,7 @@ the body of a server's reply.
 from __future__ import annotations
 
 from authsec_core._error import AuthSecError
-from authsec_core.vault_errors import (
+from authsec_core._vault_errors import (
     ApprovalRequiredError,
     SecretNotFoundError,
     VaultConflictError,
@@ -97,6 +97,9 @@ __all__ = [
     "WrongAudienceError",
     "WrongIssuerError",
 ]
+
+for _kind in (VaultError, *VaultError.__subclasses__()):
+    _kind.__module__ = __name__  # where users import them from: tracebacks and pickles name it
 
 
 class ConfigurationError(AuthSecError):
