@@ -248,6 +248,48 @@ def test_a_system_that_cannot_share_a_port(desk: Desk, tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_whoever_is_told_to_end_ends(turns: int) -> None:
+    """Also where what is awaited comes at the very moment: a supervisor that forgot it would go on for ever."""
+
+    async def run() -> None:
+        came = asyncio.get_running_loop().create_future()
+
+        async def worker() -> None:
+            await came
+
+        task = asyncio.ensure_future(_workers._within(PATIENCE, worker()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        came.set_result(None)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.cancel():  # else it was over before
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(run())
+
+
+def test_who_does_not_come_in_time_is_given_up() -> None:
+    """And is not left behind."""
+
+    async def run() -> None:
+        ended = asyncio.Event()
+
+        async def worker() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        with pytest.raises(asyncio.TimeoutError):
+            await _workers._within(0.01, worker())
+        await ended.wait()
+
+    asyncio.run(run())
+
+
 def test_the_pause_grows_with_failures() -> None:
     """A worker that was lost is replaced at once; one that cannot start is tried again ever more slowly, to a limit."""
     assert [_workers._pause(early) for early in range(8)] == [0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]

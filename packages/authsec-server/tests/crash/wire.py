@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
+
 __all__ = ["CutError", "Reply", "Wire"]
 
 _PATIENCE = 30.0  # seconds for one reply
@@ -58,7 +60,9 @@ class Wire:
             text = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
         headers["Content-Length"] = str(len(text))
-        return await asyncio.wait_for(self._exchange(f"{method} {path} HTTP/1.1", headers, text), _PATIENCE)
+        # Before Python 3.12 `asyncio.wait_for` forgets a cancellation that comes together with the reply.
+        with anyio.fail_after(_PATIENCE):
+            return await self._exchange(f"{method} {path} HTTP/1.1", headers, text)
 
     async def close(self) -> None:
         """Hang up."""
