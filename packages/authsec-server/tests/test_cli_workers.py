@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -249,43 +250,30 @@ def test_a_system_that_cannot_share_a_port(desk: Desk, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("turns", range(6))
-def test_whoever_is_told_to_end_ends(turns: int) -> None:
-    """Also where what is awaited comes at the very moment: a supervisor that forgot it would go on for ever."""
+def test_whoever_is_told_to_end_ends(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a worker is gone at the very moment: a supervisor that forgot it would go on for ever."""
+    monkeypatch.setattr(_workers._Workers, "_forget", lambda *_: None)
 
     async def run() -> None:
-        came = asyncio.get_running_loop().create_future()
+        gone = asyncio.get_running_loop().create_future()
 
-        async def worker() -> None:
-            await came
+        class Worker:
+            returncode = None
+            terminate = staticmethod(lambda: None)
 
-        task = asyncio.ensure_future(_workers._within(PATIENCE, worker()))
+            async def wait(self) -> None:
+                await gone
+
+        worker = cast("asyncio.subprocess.Process", Worker())
+        task = asyncio.ensure_future(_workers._Workers([], {}, {}, SYSTEM_CLOCK)._finish(worker))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        came.set_result(None)
+        gone.set_result(None)
         for _ in range(turns):
             await asyncio.sleep(0)
         if task.cancel():  # else it was over before
             with pytest.raises(asyncio.CancelledError):
                 await task
-
-    asyncio.run(run())
-
-
-def test_who_does_not_come_in_time_is_given_up() -> None:
-    """And is not left behind."""
-
-    async def run() -> None:
-        ended = asyncio.Event()
-
-        async def worker() -> None:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.set()
-
-        with pytest.raises(asyncio.TimeoutError):
-            await _workers._within(0.01, worker())
-        await ended.wait()
 
     asyncio.run(run())
 

@@ -183,6 +183,34 @@ def test_who_goes_while_a_transaction_begins_leaves_nothing_behind(tmp_path: Pat
     assert not worked
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_who_is_cancelled_as_the_turn_comes_does_not_take_it(turns: int, tmp_path: Path) -> None:
+    """A server that ends does not wait for who would go on for ever; and the turn is given on."""
+
+    async def run() -> None:
+        async with made(f"sqlite:///{tmp_path / 'authsec.db'}") as database:
+            took = asyncio.Event()
+
+            async def take() -> None:
+                async with database._turn_taken():
+                    took.set()
+                    await asyncio.Event().wait()
+
+            first, second = asyncio.ensure_future(take()), asyncio.ensure_future(take())
+            await took.wait()
+            await asyncio.sleep(0)
+            first.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            second.cancel()
+            assert (await asyncio.wait({first, second}, timeout=30.0))[1] == set()
+            assert second.cancelled()
+            async with database._turn_taken():
+                pass
+
+    asyncio.run(run())
+
+
 def _on_loop(work: Callable[[sa.Connection], int]) -> Callable[[AsyncConnection], Awaitable[int]]:
     return lambda connection: connection.run_sync(work)
 

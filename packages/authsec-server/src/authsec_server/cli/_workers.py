@@ -14,11 +14,12 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from socket import socket
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+import anyio
 from prometheus_client.multiprocess import mark_process_dead
 
 from authsec_core._clock import Clock
@@ -38,8 +39,6 @@ _PROGRAM: Final = (
     "import sys; sys.path[:] = sys.argv.pop(1).split(':'); from authsec_server.cli._worker import main; "
     "sys.exit(main(sys.argv[1]))"
 )
-
-T = TypeVar("T")
 
 _log = logging.getLogger("authsec.server")
 
@@ -133,9 +132,12 @@ class _Workers:
         if worker.stdout is None:
             raise RuntimeError("the worker has no pipe to say that it is ready")
         try:
-            if await _within(_START, worker.stdout.readline()) == READY:
-                return worker
-        except asyncio.TimeoutError:
+            # Not by `asyncio.wait_for`: before Python 3.12 it forgets a cancellation that comes together with the
+            # result, and who was told to end would go on for ever.
+            with anyio.fail_after(_START):
+                if await worker.stdout.readline() == READY:
+                    return worker
+        except TimeoutError:
             _log.error("the worker %d does not answer after %.0f s and is ended", worker.pid, _START)
         await self._finish(worker)
         return None
@@ -145,8 +147,9 @@ class _Workers:
         try:
             if worker.returncode is None:
                 worker.terminate()
-            await _within(_GRACE, worker.wait())
-        except asyncio.TimeoutError:
+            with anyio.fail_after(_GRACE):
+                await worker.wait()
+        except TimeoutError:
             _log.error("the worker %d did not end within %.0f s and is killed", worker.pid, _GRACE)
             worker.kill()
             await worker.wait()
@@ -206,22 +209,3 @@ class _Workers:
 def _pause(early: int) -> float:
     """Return the seconds to wait: none after one that was lost, more after each that cannot start."""
     return 0.0 if early <= 1 else min(_FIRST_PAUSE * 2.0 ** (early - 2), _LONGEST_PAUSE)
-
-
-async def _within(seconds: float, waiting: Coroutine[Any, Any, T]) -> T:
-    """Await it for so long.
-
-    Before Python 3.12 `asyncio.wait_for` forgets that it was cancelled when the result comes at that moment, and who
-    was told to end goes on for ever.
-
-    Raises:
-        asyncio.TimeoutError: It takes longer, and is cancelled.
-    """
-    task = asyncio.ensure_future(waiting)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-        if not task.done():
-            raise asyncio.TimeoutError
-        return task.result()
-    finally:
-        task.cancel()

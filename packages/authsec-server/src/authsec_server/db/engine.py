@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any, Final, TypeVar
 
+import anyio
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -120,7 +121,7 @@ class Database:
         try:
             async with self._turn_taken():
                 await asyncio.to_thread(_clear_log, self._file)
-        except (sqlite3.Error, asyncio.TimeoutError) as exc:
+        except (sqlite3.Error, TimeoutError) as exc:
             raise self._unavailable("write", exc) from exc
 
     async def _tried(self, attempts: Callable[[], Attempt[T]]) -> T:
@@ -143,7 +144,9 @@ class Database:
     @asynccontextmanager
     async def _turn_taken(self) -> AsyncIterator[None]:
         if self._turn.locked():
-            await asyncio.wait_for(self._turn.acquire(), self._timeout)
+            # Not by `asyncio.wait_for`: before Python 3.12 it forgets a cancellation that comes together with the turn.
+            with anyio.fail_after(self._timeout):
+                await self._turn.acquire()
         else:
             await self._turn.acquire()
         try:
