@@ -218,6 +218,7 @@ def _install_without_framework(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests that need no agent framework, on the built wheels, with branch coverage, with the Python given."""
     _install_without_framework(session)
+    session.install(*nox.project.load_toml("noxfile.py")["dependencies"])  # for what is asked of this file itself
     environment = _private(session)
     session.run("coverage", "erase", env=environment)
     arguments = [*_PACKAGES_TESTS, "tests", *_ELSEWHERE, *session.posargs]

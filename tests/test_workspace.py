@@ -85,7 +85,7 @@ def test_every_command_of_the_readme_runs_in_ci() -> None:
 )
 def test_a_session_that_there_is_not_has_a_hint(arguments: list[str], hint: str) -> None:
     """Who mistypes one is told the nearest, beside what nox says."""
-    pytest.importorskip("nox", reason="nox runs these tests, and is not installed beside them")
+    pytest.importorskip("nox", reason="`nox -s tests` has it")
     ran = subprocess.run(
         [sys.executable, "noxfile.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
