@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.testclient import TestClient
 
-__all__ = ["AUDIENCE", "ISSUER", "Issuer", "Memory", "bearer", "behind", "caller", "key"]
+__all__ = ["AUDIENCE", "ISSUER", "Issuer", "Memory", "bearer", "behind", "caller", "key", "let_in"]
 
 ISSUER = "https://issuer.example/authsec"
 AUDIENCE = "authsec-api"
+_PATIENCE = 30.0  # seconds
 
 
 @cache
@@ -79,6 +81,15 @@ class Memory:
 
     async def arecord(self, event: AuditEvent) -> None:
         self.record(event)
+
+
+def let_in(ask: Callable[[str], int], token: str, pause: Callable[[], object] = lambda: None) -> None:
+    """Ask until a token is let in: on a busy machine keys or a list may come late, which is 503 and nothing else."""
+    until = SYSTEM_CLOCK.steady() + _PATIENCE
+    while (status := ask(token)) != 200:
+        assert status == 503
+        assert SYSTEM_CLOCK.steady() < until, "it was never let in"
+        pause()
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from asgi_support import open_to_callers, status_of
-from guard_support import Memory
+from guard_support import Memory, let_in
 
 from authsec_core import AuthSecClient, AuthSecConfig
 from authsec_core._clock import SYSTEM_CLOCK, Clock
@@ -76,15 +76,6 @@ def _key(agent: OnboardedAgent, token: str) -> str:
 
 def _delegation(agent: OnboardedAgent, token: str) -> str:
     return f"/trust-delegations/{agent.delegation_id}/revoke"
-
-
-def let_in(ask: Ask, token: str, pause: Callable[[], object] = lambda: None) -> None:
-    """Ask until the token is let in; 503 is for a machine so busy that a list comes too late, and nothing else is."""
-    until = SYSTEM_CLOCK.steady() + PATIENCE
-    while (status := ask(token)) != 200:
-        assert status == 503
-        assert SYSTEM_CLOCK.steady() < until, "it was never let in"
-        pause()
 
 
 def last_let_in(services: list[Ask], token: str) -> float:
